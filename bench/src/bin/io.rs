@@ -1,0 +1,56 @@
+//! `cargo xtask bench io`: the engine's I/O beside plain system calls and fio.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the person who typed it")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::ProgressBar;
+use ssd_bench::report::{self, IO, Report};
+use ssd_bench::store::OURS;
+use ssd_bench::{Result, io};
+
+/// Measures the engine's I/O beside plain system calls and fio, on one file.
+#[derive(Parser)]
+#[command(name = "io", max_term_width = 100)]
+struct Arguments {
+    /// A small file, short runs, one repetition: a look rather than a result.
+    #[arg(long)]
+    quick: bool,
+    /// How often everything is repeated [default: 3, or 1 with --quick].
+    #[arg(long, value_name = "N")]
+    repetitions: Option<usize>,
+    /// Where the file goes; must be on the device to measure.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 1 } else { 3 }).max(1);
+    let dir = arguments.dir.clone().unwrap_or_else(|| report::target_dir().join("bench-data"));
+    if let Some(warning) = report::busy_machine() {
+        eprintln!("{warning}");
+    }
+    let bar = ProgressBar::new((io::loads(arguments.quick).len() * repetitions) as u64);
+    let tell = |line: &str| {
+        bar.suspend(|| report::tell(line));
+        bar.inc(1);
+    };
+    let results = io::run(&dir, arguments.quick, repetitions, &tell)?;
+    bar.finish_and_clear();
+    let report = Report::new(&IO, &results, OURS, arguments.quick, repetitions);
+    let lines = report::finish(&report, &results, &report::results_dir())?;
+    lines.iter().for_each(|line| println!("{line}"));
+    Ok(results.failures.is_empty())
+}

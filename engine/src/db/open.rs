@@ -1,0 +1,238 @@
+//! Opening: lock, manifest, log replay, clean-up, background threads; and joining an engine that is open already.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::base::ids::{FileNumber, SeqNo};
+use crate::db::background::Background;
+use crate::db::engine::{Core, not_empty};
+use crate::env::{Env, default_env};
+use crate::error::{Error, Result};
+use crate::format::version_edit::{Identity, VersionEdit};
+use crate::lsm::control::{MemtableList, state};
+use crate::lsm::stats::Counter;
+use crate::lsm::version::Version;
+use crate::lsm::version::builder::load;
+use crate::lsm::view::Views;
+use crate::lsm::{Lsm, LsmParts, layout};
+use crate::manifest::{Loaded, Manifest, manifest_name, parse_manifest_name};
+use crate::mem::region::{Part, Region};
+use crate::options::Options;
+use crate::wal::{FileLog, LogOptions, LogPlace, LogShared, Record};
+
+/// The version of the directory's format that this code writes.
+const FORMAT: u32 = 1;
+/// The lock file.
+const LOCK: &str = "LOCK";
+/// Names the newest manifest.
+const CURRENT: &str = "CURRENT";
+
+/// See [`Engine::open`](crate::Engine::open).
+pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Result<Core> {
+    options.validate()?;
+    let env = options.env.clone().unwrap_or_else(default_env);
+    let (layout, parts) = layout(&options);
+    let exists = prepare_directory(&*env, path, &options)?;
+    let lock = env.lock(&path.join(LOCK))?;
+    if !exists {
+        create(&env, path)?;
+    }
+    let (version, loaded) = load(&env, path)?;
+    let region = match region {
+        Some(region) => region,
+        None => Region::anonymous(&layout)?,
+    };
+    let lsm = Arc::new(recover(&env, path, options, region, parts, (version, loaded))?);
+    let background = Background::start(&lsm)?;
+    Ok(Core::new(lsm, background, Some(lock)))
+}
+
+/// Whether the directory holds an engine. Creates it when it is missing and may be created.
+fn prepare_directory(env: &dyn Env, path: &Path, options: &Options) -> Result<bool> {
+    let missing = |source: std::io::Error| Error::io(path, "open directory", source);
+    let names = match env.list(path) {
+        Ok(names) => names,
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            if !options.create_if_missing {
+                return Err(missing(source));
+            }
+            env.create_dir(path)?;
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
+    let exists = names.iter().any(|name| name == CURRENT);
+    if exists && options.error_if_exists {
+        return Err(Error::usage(
+            format!("directory \"{}\" holds an engine", path.display()),
+            "Option error_if_exists is set; open another directory or unset it.",
+        ));
+    }
+    if !exists {
+        let ours = |name: &String| {
+            name == LOCK || name == "LOGBUF" || name.starts_with("CURRENT") || parse_manifest_name(name).is_some()
+        };
+        // A manifest without CURRENT is a creation that was cut short only when no data files are there either.
+        if !names.iter().all(ours) {
+            return Err(not_empty(path));
+        }
+        if !options.create_if_missing {
+            return Err(missing(std::io::ErrorKind::NotFound.into()));
+        }
+    }
+    Ok(exists)
+}
+
+fn create(env: &Arc<dyn Env>, path: &Path) -> Result<()> {
+    for name in env.list(path)? {
+        if parse_manifest_name(&name).is_some() || name.starts_with("CURRENT.") {
+            env.remove(&path.join(&name))?;
+        }
+    }
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&env.random().to_le_bytes());
+    uuid[8..].copy_from_slice(&env.random().to_le_bytes());
+    let edit = VersionEdit {
+        identity: Some(Identity { uuid, format: FORMAT, created_unix: env.unix_time() }),
+        next_file: Some(2),
+        ..VersionEdit::default()
+    };
+    Manifest::create(env, path, FileNumber(1), &edit)?;
+    Ok(())
+}
+
+fn log_place(env: &Arc<dyn Env>, dir: &Path, uuid: [u8; 16], options: &Options) -> LogPlace {
+    let options = LogOptions {
+        segment_bytes: options.log_segment_bytes,
+        ring_bytes: options.log_ring_bytes,
+        compress: options.log_compress,
+        recycle: options.log_recycle,
+        archive_dir: options.log_archive.clone(),
+        direct: options.direct_io,
+    };
+    LogPlace { env: Arc::clone(env), dir: dir.to_owned(), uuid, options }
+}
+
+fn recover(
+    env: &Arc<dyn Env>,
+    path: &Path,
+    options: Options,
+    region: Region,
+    parts: LsmParts,
+    (version, loaded): (Version, Loaded),
+) -> Result<Lsm> {
+    let Loaded { number, end_offset, torn, .. } = loaded;
+    let identity = version.identity.ok_or_else(|| {
+        Error::corruption(&path.join(manifest_name(number)), 0, "the manifest does not say which engine it belongs to")
+    })?;
+    if identity.format > FORMAT {
+        return Err(Error::usage(
+            format!(
+                "directory \"{}\" has format {}, this engine knows up to {FORMAT}",
+                path.display(),
+                identity.format
+            ),
+            "Open it with the version of the engine that wrote it, or a newer one.",
+        ));
+    }
+    let log_part = parts.log;
+    let (durable, last_seqno, next_file) = (version.durable, version.last_seqno, version.next_file);
+    let lsm = Lsm::new(Arc::clone(env), path.to_owned(), options, region, parts, Views::new(version));
+    let control = lsm.control();
+    control.disk_free.store(u64::MAX, Ordering::SeqCst);
+    control.next_file.store(next_file.max(number.0 + 1), Ordering::SeqCst);
+    control.visible.store(last_seqno.0, Ordering::SeqCst);
+    control.version.store(lsm.local_view().version.number, Ordering::SeqCst);
+    control.manifest_number.store(number.0, Ordering::SeqCst);
+    control.manifest_bytes.store(end_offset, Ordering::SeqCst);
+    if torn.is_some() {
+        lsm.rewrite_manifest()?;
+    }
+    check_files(&lsm)?;
+    lsm.set_replay_position(durable);
+    lsm.activate(0, MemtableList(0))?;
+    let next_seqno = replay(&lsm, identity.uuid, log_part)?;
+    control.visible.fetch_max(next_seqno.0 - 1, Ordering::SeqCst);
+    remove_orphans(&lsm)?;
+    control.state.store(state::READY, Ordering::SeqCst);
+    Ok(lsm)
+}
+
+/// Every file of the version is there and has its size. Damage inside is found when a block is read, or by `verify`.
+fn check_files(lsm: &Lsm) -> Result<()> {
+    for (_, file) in lsm.local_view().files() {
+        file.reader(&lsm.opener)?;
+    }
+    Ok(())
+}
+
+/// Applies the log from the durable position on and opens it for appending. Returns the next sequence number.
+fn replay(lsm: &Lsm, uuid: [u8; 16], log_part: Part<LogShared>) -> Result<SeqNo> {
+    let place = log_place(&lsm.env, &lsm.dir, uuid, &lsm.options);
+    let mut last = lsm.visible();
+    let mut apply = |record: &Record<'_>| {
+        if record.count == 0 || record.payload.is_empty() {
+            last = last.max(SeqNo((record.first.0 + record.count).saturating_sub(1)));
+            return Ok(());
+        }
+        lsm.set_replay_position(record.lsn);
+        let end = record.first.plus(record.count - 1);
+        last = last.max(end);
+        lsm.control().visible.fetch_max(end.0, Ordering::SeqCst);
+        lsm.stats().add(Counter::RecordsReplayed, 1);
+        lsm.replay(record.payload, record.first)
+    };
+    let durable = lsm.replay_position();
+    let recovered = FileLog::recover(&place, durable, &mut apply)?;
+    if recovered.records > 0 {
+        tracing::info!(
+            records = recovered.records, from = %durable, to = %recovered.end, ending = ?recovered.ending,
+            "the engine was not closed after its last write; replayed the log"
+        );
+    }
+    let next = last.plus(1);
+    let log = FileLog::open(place, &lsm.region, log_part, &recovered, next)?;
+    assert!(lsm.log.set(Arc::new(log)).is_ok(), "the log is attached once");
+    Ok(next)
+}
+
+/// Removes files that no version names: outputs of jobs that did not finish, and old manifests.
+fn remove_orphans(lsm: &Lsm) -> Result<()> {
+    let view = lsm.local_view();
+    let live: BTreeSet<_> = view.files().map(|(_, file)| crate::lsm::view::sst_name(file.meta.number)).collect();
+    let manifest = manifest_name(FileNumber(lsm.control().manifest_number.load(Ordering::SeqCst)));
+    for name in lsm.env.list(&lsm.dir)? {
+        let orphan = (name.ends_with(".sst") && !live.contains(&name))
+            || (parse_manifest_name(&name).is_some() && name != manifest)
+            || name.ends_with(".tmp");
+        if orphan {
+            lsm.env.remove(&lsm.dir.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// See [`Engine::attach`](crate::Engine::attach).
+pub(crate) fn attach(path: &Path, options: Options, region: Region) -> Result<Core> {
+    options.validate()?;
+    let env = options.env.clone().unwrap_or_else(default_env);
+    let (_, parts) = layout(&options);
+    let log_part = parts.log;
+    let (version, _) = load(&env, path)?;
+    let uuid = version.identity.map(|identity| identity.uuid).unwrap_or_default();
+    let place = log_place(&env, path, uuid, &options);
+    let lsm = Lsm::new(env, path.to_owned(), options, region, parts, Views::new(version));
+    if lsm.control().state.load(Ordering::SeqCst) != state::READY {
+        return Err(Error::usage(
+            "the shared region holds no open engine",
+            "Open the engine in the region with open_shared before other processes attach.",
+        ));
+    }
+    let log = FileLog::attach(place, &lsm.region, log_part)?;
+    assert!(lsm.log.set(Arc::new(log)).is_ok(), "the log is attached once");
+    let lsm = Arc::new(lsm);
+    let background = Background::start(&lsm)?;
+    Ok(Core::new(lsm, background, None))
+}

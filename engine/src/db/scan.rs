@@ -1,0 +1,37 @@
+//! A scan over one tree, as rows of (key, value).
+
+use crate::db::snapshot::Snapshot;
+use crate::error::Result;
+use crate::lsm::scan::Scan;
+
+/// Rows of a tree in key order. Holds nothing in the engine but its snapshot: it may stay open for as long as one likes.
+pub struct TreeScan {
+    scan: Scan,
+    prefix_len: usize,
+    /// Keeps what the scan sees from being collected.
+    _snapshot: Option<Snapshot>,
+}
+
+impl TreeScan {
+    pub(crate) const fn new(scan: Scan, prefix_len: usize, snapshot: Option<Snapshot>) -> Self {
+        Self { scan, prefix_len, _snapshot: snapshot }
+    }
+
+    /// The next row without copying it; `None` at the end.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    #[inline]
+    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        let prefix_len = self.prefix_len;
+        Ok(self.scan.next_row()?.map(|(key, value)| (&key[prefix_len..], value)))
+    }
+}
+
+impl Iterator for TreeScan {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_row().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
+    }
+}

@@ -1,0 +1,25 @@
+//! SSD-first LSM storage engine whose state lives in one region that threads and processes can share.
+
+pub mod base;
+pub mod cache;
+pub mod db;
+pub mod env;
+pub mod error;
+pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod lsm;
+pub mod manifest;
+pub mod mem;
+pub mod options;
+pub mod sst;
+pub mod wal;
+
+pub use base::ids::TreeId;
+pub use db::batch::WriteBatch;
+pub use db::engine::Engine;
+pub use db::scan::TreeScan;
+pub use db::snapshot::Snapshot;
+pub use db::tree::Tree;
+pub use error::{Class, Error, Result};
+pub use options::{Durability, Options, WriteOptions};

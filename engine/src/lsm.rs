@@ -1,0 +1,330 @@
+//! Layer 4: the LSM tree. What is in memory, what is in SSTs, and how the one becomes the other.
+//!
+//! [`Lsm`] ties the parts together; each operation is an `impl` block in the file of its name: `write`, `lookup`, `scan`,
+//! `rotate`, `flush`, `install`, `compaction::run`. All of them may be called from any thread of any process that is
+//! attached to the region.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::Guard;
+use parking_lot::Mutex;
+
+use crate::base::ids::{FileNumber, Lsn, SeqNo};
+use crate::cache::{BlockCache, CacheOptions, CacheParts};
+use crate::env::{Env, IoQueue};
+use crate::error::{Error, Result};
+use crate::lsm::busy::BusyFiles;
+use crate::lsm::control::{Control, MemtableList};
+use crate::lsm::install::Obsolete;
+use crate::lsm::memtable::{MemtableParts, Memtables};
+use crate::lsm::publish::PublishQueue;
+use crate::lsm::rate_limit::TokenBucket;
+use crate::lsm::stats::Stats;
+use crate::lsm::view::{Opener, View, Views};
+use crate::manifest::Manifest;
+use crate::mem::lock::{LockGuard, OwnerDied};
+use crate::mem::pins::{Pin, PinParts, PinTable};
+use crate::mem::region::{Layout, Part, Region};
+use crate::mem::snapshots::{SnapshotHandle, SnapshotParts, Snapshots};
+use crate::options::Options;
+use crate::wal::{Log, LogShared};
+
+pub mod busy;
+pub mod check;
+pub mod compaction;
+pub mod control;
+pub mod flush;
+pub mod install;
+pub mod jobs;
+pub mod lookup;
+pub mod memtable;
+pub mod merge;
+pub mod multi_get;
+pub mod output;
+pub mod publish;
+pub mod rate_limit;
+pub mod rotate;
+pub mod scan;
+pub mod stall;
+pub mod stats;
+pub mod version;
+pub mod view;
+pub mod write;
+
+/// Engine calls that may be under way at once in all processes; a further one waits. One cache line each.
+const PIN_CELLS: usize = 512;
+
+/// Places of everything the LSM shares.
+pub struct LsmParts {
+    control: Part<Control>,
+    publish: Part<PublishQueue>,
+    busy: Part<BusyFiles>,
+    stats: Part<Stats>,
+    limiter: Part<TokenBucket>,
+    throttle: Part<TokenBucket>,
+    pins: PinParts,
+    snapshots: SnapshotParts,
+    memtables: MemtableParts,
+    cache: CacheParts,
+    /// The file log's words; unused when the host brings its own log.
+    pub log: Part<LogShared>,
+}
+
+/// The layout of a region for `options`, and the places in it.
+#[must_use]
+pub fn layout(options: &Options) -> (Layout, LsmParts) {
+    let mut layout = Layout::new();
+    let cache =
+        CacheOptions { bytes: options.cache_bytes, frame_bytes: options.block_bytes, policy: options.cache_policy };
+    let parts = LsmParts {
+        control: layout.part("control", 1),
+        publish: layout.part("publish", 1),
+        busy: layout.part("busy files", 1),
+        stats: layout.part("statistics", 1),
+        limiter: layout.part("background limiter", 1),
+        throttle: layout.part("write throttle", 1),
+        pins: PinTable::reserve(&mut layout, PIN_CELLS),
+        snapshots: Snapshots::reserve(&mut layout, options.snapshots),
+        memtables: Memtables::reserve(&mut layout, options.memtables, options.memtable_bytes),
+        cache: BlockCache::reserve(&mut layout, &cache),
+        log: layout.part("log", 1),
+    };
+    (layout, parts)
+}
+
+/// The LSM tree as one process sees it.
+pub struct Lsm {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) region: Region,
+    pub(crate) pins: PinTable,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) memtables: Memtables,
+    pub(crate) cache: BlockCache,
+    pub(crate) opener: Opener,
+    pub(crate) views: Views,
+    /// The manifest this process has open for appending, when it has appended before.
+    pub(crate) manifest: Mutex<Option<Manifest>>,
+    /// Files that left the version through this process and wait until nobody reads them.
+    pub(crate) obsolete: Mutex<Vec<Obsolete>>,
+    pub(crate) log: OnceLock<Arc<dyn Log>>,
+    /// Queues of finished reads, for the next: a ring costs more to make than a read.
+    queues: Mutex<Vec<Box<dyn IoQueue>>>,
+    /// During recovery, where the record being applied starts.
+    replaying: AtomicU64,
+    control: Part<Control>,
+    publish: Part<PublishQueue>,
+    busy: Part<BusyFiles>,
+    stats: Part<Stats>,
+    limiter: Part<TokenBucket>,
+    throttle: Part<TokenBucket>,
+}
+
+impl Lsm {
+    /// The LSM in `region`, at the version in `views`. The caller recovers it (or has attached to one that is ready).
+    #[must_use]
+    pub fn new(
+        env: Arc<dyn Env>,
+        dir: PathBuf,
+        options: Options,
+        region: Region,
+        parts: LsmParts,
+        views: Views,
+    ) -> Self {
+        let opener = Opener { env: Arc::clone(&env), dir: dir.clone(), direct: options.direct_io };
+        Self {
+            pins: PinTable::new(&region, parts.pins),
+            snapshots: Snapshots::new(&region, parts.snapshots),
+            memtables: Memtables::new(&region, parts.memtables),
+            cache: BlockCache::new(&region, parts.cache),
+            opener,
+            views,
+            manifest: Mutex::new(None),
+            obsolete: Mutex::new(Vec::new()),
+            log: OnceLock::new(),
+            queues: Mutex::new(Vec::new()),
+            replaying: AtomicU64::new(0),
+            control: parts.control,
+            publish: parts.publish,
+            busy: parts.busy,
+            stats: parts.stats,
+            limiter: parts.limiter,
+            throttle: parts.throttle,
+            env,
+            dir,
+            options,
+            region,
+        }
+    }
+
+    /// The shared control words.
+    #[inline]
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.region.part(self.control)[0]
+    }
+
+    #[inline]
+    pub(crate) fn publish(&self) -> &PublishQueue {
+        &self.region.part(self.publish)[0]
+    }
+
+    pub(crate) fn busy(&self) -> &BusyFiles {
+        &self.region.part(self.busy)[0]
+    }
+
+    /// The shared counters.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.region.part(self.stats)[0]
+    }
+
+    /// Paces the writes of background jobs.
+    pub(crate) fn limiter(&self) -> &TokenBucket {
+        &self.region.part(self.limiter)[0]
+    }
+
+    /// Paces foreground writes while compaction is behind.
+    pub(crate) fn throttle(&self) -> &TokenBucket {
+        &self.region.part(self.throttle)[0]
+    }
+
+    /// The log.
+    ///
+    /// # Panics
+    /// Before recovery has attached one.
+    #[inline]
+    #[must_use]
+    pub fn log(&self) -> &Arc<dyn Log> {
+        self.log.get().expect("the log is attached before the first write")
+    }
+
+    /// During recovery, the log position of the record being applied: a memtable made active now starts there.
+    pub(crate) fn replay_position(&self) -> Lsn {
+        Lsn(self.replaying.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_replay_position(&self, lsn: Lsn) {
+        self.replaying.store(lsn.0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn pin_reader(&self) -> Pin<'_> {
+        self.pins.pin(&self.control().generation, false)
+    }
+
+    /// The largest sequence number that readers may see.
+    #[inline]
+    #[must_use]
+    pub fn visible(&self) -> SeqNo {
+        SeqNo(self.control().visible.load(Ordering::SeqCst))
+    }
+
+    #[inline]
+    pub(crate) fn memtable_list(&self) -> MemtableList {
+        MemtableList(self.control().memtables.load(Ordering::SeqCst))
+    }
+
+    /// The newest view, following the manifest when another process has moved on.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    #[inline]
+    pub fn view(&self) -> Result<Guard<Arc<View>>> {
+        let view = self.views.load();
+        if view.version.number >= self.control().version.load(Ordering::SeqCst) {
+            return Ok(view);
+        }
+        drop(view);
+        self.follow()?;
+        Ok(self.views.load())
+    }
+
+    /// The newest view, to keep.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn view_full(&self) -> Result<Arc<View>> {
+        Ok(Guard::into_inner(self.view()?))
+    }
+
+    /// Registers what is visible now as a snapshot that garbage collection respects.
+    ///
+    /// # Errors
+    /// Usage when all cells are taken.
+    pub fn register_snapshot(&self) -> Result<SnapshotHandle> {
+        self.snapshots.register(&self.control().visible).ok_or_else(|| {
+            Error::usage(
+                format!("{} snapshots are open", self.options.snapshots),
+                "Drop snapshots and scans that are no longer used, or raise option snapshots.",
+            )
+        })
+    }
+
+    /// Gives a snapshot back.
+    pub fn release_snapshot(&self, handle: SnapshotHandle) {
+        self.snapshots.release(handle);
+    }
+
+    /// A queue with nothing in flight.
+    pub(crate) fn take_queue(&self, depth: usize) -> Result<Box<dyn IoQueue>> {
+        let spare = self.queues.lock().pop();
+        spare.map_or_else(|| self.env.queue(depth), Ok)
+    }
+
+    pub(crate) fn give_queue(&self, queue: Box<dyn IoQueue>) {
+        if queue.in_flight() == 0 {
+            self.queues.lock().push(queue);
+        }
+    }
+
+    pub(crate) fn take_file_number(&self) -> FileNumber {
+        FileNumber(self.control().take_file_number())
+    }
+
+    /// Takes a region lock; when its holder died half way, the engine shuts for writing.
+    pub(crate) fn hold<'l>(
+        &self,
+        lock: impl FnOnce() -> std::result::Result<LockGuard<'l>, OwnerDied>,
+    ) -> Result<LockGuard<'l>> {
+        lock().map_err(|_| {
+            self.control().poison();
+            closed_by_death()
+        })
+    }
+
+    /// Fails when the engine was shut for writing.
+    ///
+    /// # Errors
+    /// Closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.control().is_poisoned() {
+            return Err(Error::Closed("an earlier failure shut it for writing; open it again to recover".into()));
+        }
+        Ok(())
+    }
+
+    /// Waits until something in the background has finished, or does a piece of background work when nobody else will.
+    pub(crate) fn await_progress(&self, seen: u32) -> Result<()> {
+        if self.options.background_threads == 0 && self.run_next_job()? {
+            return Ok(());
+        }
+        self.control().work.notify();
+        if self.options.background_threads == 0 {
+            self.env.sleep(Duration::from_millis(1));
+        } else {
+            self.control().progress.wait(seen, Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+/// The error after a process died while it held a lock or was in the middle of a write.
+#[must_use]
+pub fn closed_by_death() -> Error {
+    Error::Closed("a process died in the middle of a write; open the engine again to recover".into())
+}

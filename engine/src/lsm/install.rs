@@ -1,0 +1,194 @@
+//! Making a new version: append an edit to the manifest, swap the view, tell the others.
+//!
+//! Everything here happens under the manifest claim, which may be held over I/O. The order is: catch up with what other
+//! processes appended, apply, append and sync, swap this process's view, raise `Control::version` and the generation.
+//!
+//! Files that leave the version are removed when every pin is of a later generation, whichever process holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::base::ids::{FileNumber, SeqNo};
+use crate::error::{Error, Result};
+use crate::format::version_edit::VersionEdit;
+use crate::lsm::Lsm;
+use crate::lsm::stats::Counter;
+use crate::lsm::version::Version;
+use crate::lsm::version::builder::load;
+use crate::lsm::view::View;
+use crate::manifest::{Manifest, manifest_name};
+use crate::mem::lock::LockGuard;
+
+/// A file that left the version at a generation.
+pub struct Obsolete {
+    number: FileNumber,
+    generation: u64,
+}
+
+/// Proof that the caller holds the manifest claim.
+pub struct ManifestClaim<'l>(#[expect(dead_code, reason = "held for its drop")] LockGuard<'l>);
+
+impl Lsm {
+    /// Takes the manifest claim: the right to pick jobs and to append edits.
+    ///
+    /// # Errors
+    /// Closed, when its last holder died with it.
+    pub(crate) fn claim_manifest(&self) -> Result<ManifestClaim<'_>> {
+        self.hold(|| self.control().manifest.lock()).map(ManifestClaim)
+    }
+
+    /// Applies `edit` to the newest version and makes the result current. Returns the generation that has it.
+    ///
+    /// # Errors
+    /// I/O: the edit may or may not be in the manifest, so the engine is shut for writing. Corruption when the edit does not
+    /// fit the version.
+    pub(crate) fn install(&self, _claim: &ManifestClaim<'_>, mut edit: VersionEdit) -> Result<u64> {
+        self.catch_up()?;
+        edit.next_file = Some(self.control().next_file.load(Ordering::SeqCst));
+        let old = self.views.load_full();
+        let next = old.version.apply(&edit).map_err(|what| self.misfit(&what))?;
+        let result = self.append(&edit, &next);
+        if result.is_err() {
+            self.control().poison();
+        }
+        result?;
+        let number = next.number;
+        let gone = self.views.install(next);
+        self.control().version.store(number, Ordering::SeqCst);
+        let generation = self.control().advance_generation();
+        self.obsolete.lock().extend(gone.iter().map(|f| Obsolete { number: f.meta.number, generation }));
+        Ok(generation)
+    }
+
+    /// Appends `edit`, or starts a new manifest with all of `next` when the old one has grown too long.
+    fn append(&self, edit: &VersionEdit, next: &Version) -> Result<()> {
+        let mut slot = self.manifest.lock();
+        let manifest = slot.as_mut().expect("catch_up opened it");
+        let before = manifest.end_offset();
+        let mut end = manifest.append(edit)?;
+        self.stats().add(Counter::ManifestBytes, end - before);
+        if manifest.should_rewrite() {
+            // Without space for a new one the old one goes on; once CURRENT may name the new one, it may not.
+            match self.fresh_manifest(next) {
+                Ok(mut fresh) => {
+                    fresh.switch(&self.env, &self.dir)?;
+                    let old = manifest.number();
+                    end = fresh.end_offset();
+                    self.control().manifest_number.store(fresh.number().0, Ordering::SeqCst);
+                    *manifest = fresh;
+                    let _ = self.env.remove(&self.dir.join(manifest_name(old)));
+                }
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the manifest stays long"),
+            }
+        }
+        self.control().manifest_bytes.store(end, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Applies what other processes have appended since this one looked.
+    pub(crate) fn follow(&self) -> Result<()> {
+        let _claim = self.claim_manifest()?;
+        self.catch_up()
+    }
+
+    /// As [`follow`](Self::follow), for the holder of the claim.
+    pub(crate) fn catch_up_claimed(&self, _claim: &ManifestClaim<'_>) -> Result<()> {
+        self.catch_up()
+    }
+
+    /// Starts a new manifest with the whole version: after a torn tail the old one cannot be appended to.
+    pub(crate) fn rewrite_manifest(&self) -> Result<()> {
+        let _claim = self.claim_manifest()?;
+        let mut fresh = self.fresh_manifest(&self.local_view().version)?;
+        fresh.switch(&self.env, &self.dir)?;
+        self.control().manifest_number.store(fresh.number().0, Ordering::SeqCst);
+        self.control().manifest_bytes.store(fresh.end_offset(), Ordering::SeqCst);
+        *self.manifest.lock() = Some(fresh);
+        Ok(())
+    }
+
+    /// A new manifest with all of `version`, not in force yet.
+    fn fresh_manifest(&self, version: &Version) -> Result<Manifest> {
+        let control = self.control();
+        let number = self.take_file_number();
+        let mut snapshot = version.snapshot_edit();
+        snapshot.next_file = Some(control.next_file.load(Ordering::SeqCst));
+        let fresh = Manifest::write_new(&self.env, &self.dir, number, &snapshot)?;
+        self.stats().add(Counter::ManifestBytes, fresh.end_offset());
+        Ok(fresh)
+    }
+
+    /// Brings this process's version and its open manifest up to the newest edit. Under the manifest claim.
+    fn catch_up(&self) -> Result<()> {
+        let control = self.control();
+        let number = FileNumber(control.manifest_number.load(Ordering::SeqCst));
+        let end = control.manifest_bytes.load(Ordering::SeqCst);
+        let mut slot = self.manifest.lock();
+        let mut version = Version::clone(&self.views.load().version);
+        let known = version.number;
+        match slot.as_mut().filter(|manifest| manifest.number() == number) {
+            Some(manifest) => manifest.catch_up(end, &mut |edit| {
+                version = version.apply(&edit)?;
+                Ok(())
+            })?,
+            None => {
+                let (newest, loaded) = load(&self.env, &self.dir)?;
+                *slot = Some(Manifest::resume(&self.env, &self.dir, &loaded)?);
+                version = newest;
+            }
+        }
+        if version.number != known {
+            self.views.install(version);
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, what: &str) -> Error {
+        let number = FileNumber(self.control().manifest_number.load(Ordering::SeqCst));
+        let offset = self.control().manifest_bytes.load(Ordering::SeqCst);
+        Error::corruption(&self.dir.join(manifest_name(number)), offset, what)
+    }
+
+    /// Removes files that nobody can read any more; how many.
+    ///
+    /// # Errors
+    /// I/O.
+    pub(crate) fn remove_obsolete(&self) -> Result<usize> {
+        let oldest = self.pins.oldest();
+        let ready: Vec<_> = {
+            let mut waiting = self.obsolete.lock();
+            let (ready, rest) = waiting.drain(..).partition(|f| oldest.is_none_or(|pin| pin >= f.generation));
+            *waiting = rest;
+            ready
+        };
+        for file in &ready {
+            let path = self.opener.path(file.number);
+            self.env.remove(&path)?;
+            self.cache.erase_file(file.number);
+            self.stats().add(Counter::FilesRemoved, 1);
+        }
+        Ok(ready.len())
+    }
+
+    /// Whether files wait for their removal.
+    pub(crate) fn has_obsolete(&self) -> bool {
+        !self.obsolete.lock().is_empty()
+    }
+
+    /// Sequence numbers that somebody may read at, ascending: the live snapshots and what is visible now. Read in this order
+    /// and used only for entries that were visible before the call, see `mem::snapshots`.
+    pub(crate) fn live_snapshots(&self) -> Vec<SeqNo> {
+        let visible = self.visible();
+        let mut out = Vec::new();
+        self.snapshots.list(&mut out);
+        if let Err(at) = out.binary_search(&visible) {
+            out.insert(at, visible);
+        }
+        out
+    }
+
+    /// The current view of this process, without following.
+    pub(crate) fn local_view(&self) -> Arc<View> {
+        self.views.load_full()
+    }
+}

@@ -1,0 +1,166 @@
+//! Reads a file's data area sequentially in large chunks, some of which are on their way while one is used.
+//!
+//! Chunks are consecutive and aligned, and know nothing of blocks: a block that straddles chunks is put together in a
+//! buffer of its own, so no byte is read twice.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use crate::base::limits::IO_ALIGN;
+use crate::env::{Env, File, IoDone, IoOp, IoQueue};
+use crate::error::{Error, Result};
+use crate::format::block::BlockHandle;
+use crate::mem::aligned::AlignedBuf;
+
+/// Longest chunk.
+pub(super) const CHUNK_MAX: usize = 1 << 20;
+/// Chunks that are read while one is used.
+const AHEAD: usize = 2;
+/// Operations in flight: those of the current position, and as many that a seek made pointless.
+const DEPTH: usize = 2 * (AHEAD + 1);
+
+struct Chunk {
+    tag: u64,
+    offset: u64,
+    len: usize,
+    /// `None` while it is in flight.
+    buf: Option<AlignedBuf>,
+}
+
+impl Chunk {
+    const fn end(&self) -> u64 {
+        self.offset + self.len as u64
+    }
+}
+
+pub(super) struct ReadAheadStream {
+    queue: Box<dyn IoQueue>,
+    file: Arc<dyn File>,
+    /// Consecutive; the first is the one in use.
+    chunks: VecDeque<Chunk>,
+    /// Offset of the next chunk to read; a multiple of `IO_ALIGN`.
+    next: u64,
+    /// Nothing is read from here on.
+    end: u64,
+    chunk_len: usize,
+    next_tag: u64,
+    spare: Vec<AlignedBuf>,
+    done: Vec<IoDone>,
+    /// A block that straddles chunks.
+    assembled: Vec<u8>,
+}
+
+impl ReadAheadStream {
+    /// A stream over the first `end` bytes of `file`; see [`start`](Self::start).
+    pub(super) fn new(env: &Arc<dyn Env>, file: &Arc<dyn File>, end: u64) -> Result<Self> {
+        Ok(Self {
+            queue: env.queue(DEPTH)?,
+            file: Arc::clone(file),
+            chunks: VecDeque::new(),
+            next: 0,
+            end: end.next_multiple_of(IO_ALIGN as u64),
+            chunk_len: CHUNK_MAX,
+            next_tag: 0,
+            spare: Vec::new(),
+            done: Vec::new(),
+            assembled: Vec::new(),
+        })
+    }
+
+    /// Goes on at `offset` with a first chunk of `chunk_len` bytes; each further chunk is twice as long, up to the longest.
+    pub(super) fn start(&mut self, offset: u64, chunk_len: usize) {
+        self.spare.extend(self.chunks.drain(..).filter_map(|chunk| chunk.buf));
+        self.next = offset - offset % IO_ALIGN as u64;
+        self.chunk_len = chunk_len.clamp(IO_ALIGN, CHUNK_MAX);
+    }
+
+    /// The stored bytes of a block at or behind those asked for before.
+    pub(super) fn stored(&mut self, handle: &BlockHandle) -> Result<&[u8]> {
+        while self.chunks.front().is_some_and(|chunk| chunk.end() <= handle.offset) {
+            self.spare.extend(self.chunks.pop_front().and_then(|chunk| chunk.buf));
+        }
+        if self.chunks.front().map_or(self.next, |chunk| chunk.offset) > handle.offset
+            || (self.chunks.is_empty() && self.next + IO_ALIGN as u64 <= handle.offset)
+        {
+            self.start(handle.offset, self.chunk_len);
+        }
+        while (self.chunks.len() <= AHEAD || self.next < handle.end()) && self.next < self.end {
+            self.request()?;
+        }
+        if self.next < handle.end() {
+            return Err(Error::corruption(self.file.path(), handle.offset, "data block reaches beyond the data area"));
+        }
+        while self.chunks.iter().take_while(|c| c.offset < handle.end()).any(|c| c.buf.is_none()) {
+            self.collect()?;
+        }
+        Ok(self.slice(handle))
+    }
+
+    fn request(&mut self) -> Result<()> {
+        let len = (self.end - self.next).min(self.chunk_len as u64) as usize;
+        let mut buf = match self.spare.pop() {
+            Some(buf) if buf.capacity() >= len => buf,
+            _ => AlignedBuf::zeroed(len),
+        };
+        buf.set_len(len);
+        let (tag, offset) = (self.next_tag, self.next);
+        self.queue.push(tag, IoOp::Read { file: Arc::clone(&self.file), offset, buf })?;
+        self.chunks.push_back(Chunk { tag, offset, len, buf: None });
+        self.next_tag += 1;
+        self.next += len as u64;
+        self.chunk_len = (self.chunk_len * 2).min(CHUNK_MAX);
+        Ok(())
+    }
+
+    /// Waits for at least one chunk. After an error the stream has to be started again.
+    fn collect(&mut self) -> Result<()> {
+        let idle = self.queue.in_flight() == 0;
+        let mut result = self.queue.wait(1, &mut self.done);
+        if idle && self.done.is_empty() && result.is_ok() {
+            let lost = io::Error::other("a read was lost by its queue");
+            result = Err(Error::io_at(self.file.path(), self.next, "read", lost));
+        }
+        for done in self.done.drain(..) {
+            let chunk = self.chunks.iter_mut().find(|chunk| chunk.tag == done.tag);
+            let Some(chunk) = chunk else {
+                // A seek has made it pointless.
+                self.spare.extend(done.buf);
+                continue;
+            };
+            match done.result {
+                Ok(read) if read == chunk.len => chunk.buf = done.buf,
+                Ok(_) => {
+                    result = Err(Error::corruption(self.file.path(), chunk.offset, "file ends inside its data area"));
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_err() {
+            self.start(self.next, self.chunk_len);
+        }
+        result
+    }
+
+    /// The bytes of a block whose chunks are all there.
+    fn slice(&mut self, handle: &BlockHandle) -> &[u8] {
+        let len = handle.stored_len as usize;
+        self.assembled.clear();
+        let straddles = self.chunks.front().is_none_or(|first| first.end() < handle.end());
+        if straddles {
+            for chunk in &self.chunks {
+                let from = handle.offset.saturating_sub(chunk.offset) as usize;
+                let missing = len - self.assembled.len();
+                let bytes = chunk.buf.as_deref().and_then(|buf| buf.get(from..)).unwrap_or_default();
+                self.assembled.extend_from_slice(&bytes[..bytes.len().min(missing)]);
+                if self.assembled.len() == len {
+                    break;
+                }
+            }
+            return &self.assembled;
+        }
+        let first = self.chunks.front().expect("a block that does not straddle is in the first chunk");
+        let from = (handle.offset - first.offset) as usize;
+        first.buf.as_deref().and_then(|buf| buf.get(from..from + len)).unwrap_or_default()
+    }
+}

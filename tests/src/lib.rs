@@ -1,0 +1,11 @@
+//! Tests over the whole engine: seeded simulation with faults, killed processes, exhaustive fault injection.
+
+pub mod mutation;
+pub mod rng;
+pub mod shared_region;
+pub mod sim;
+
+/// The program in the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
