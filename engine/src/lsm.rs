@@ -4,8 +4,8 @@
 //! `rotate`, `flush`, `install`, `compaction::run`. All of them may be called from any thread of any process that is
 //! attached to the region.
 
+use crate::mem::sync::{AtomicU64, Ordering};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

@@ -123,7 +123,7 @@ fn recover(
     parts: LsmParts,
     (version, loaded): (Version, Loaded),
 ) -> Result<Lsm> {
-    let Loaded { number, end_offset, torn, .. } = loaded;
+    let Loaded { number, end_offset, .. } = loaded;
     let identity = version.identity.ok_or_else(|| {
         Error::corruption(&path.join(manifest_name(number)), 0, "the manifest does not say which engine it belongs to")
     })?;
@@ -147,9 +147,8 @@ fn recover(
     control.version.store(lsm.local_view().version.number, Ordering::SeqCst);
     control.manifest_number.store(number.0, Ordering::SeqCst);
     control.manifest_bytes.store(end_offset, Ordering::SeqCst);
-    if torn.is_some() {
-        lsm.rewrite_manifest()?;
-    }
+    // Its end may be torn, or the last edits may be there without being stable, after a sync that failed.
+    lsm.rewrite_manifest()?;
     check_files(&lsm)?;
     lsm.set_replay_position(durable);
     lsm.activate(0, MemtableList(0))?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::random::Random;
 
@@ -124,6 +125,7 @@ struct State {
     crashed: bool,
     trace: VecDeque<(u64, Op, PathBuf, Option<FaultKind>)>,
     trace_len: usize,
+    fingerprint: u64,
 }
 
 /// The faults of one simulated world.
@@ -156,6 +158,7 @@ impl Faults {
                 crashed: false,
                 trace: VecDeque::new(),
                 trace_len: TRACE_LEN,
+                fingerprint: 0,
             }),
         }
     }
@@ -191,6 +194,11 @@ impl Faults {
     /// Makes each operation take a seeded random time in this range, by the world's clock.
     pub fn set_latency(&self, latency: RangeInclusive<Duration>) {
         self.state.lock().latency = latency;
+    }
+
+    /// A hash of all operations counted so far, in order: two runs that differ do not have the same.
+    pub fn fingerprint(&self) -> u64 {
+        self.state.lock().fingerprint
     }
 
     /// Operations counted so far.
@@ -234,6 +242,7 @@ impl Faults {
         state.count += 1;
         let fault = state.next_fault(op);
         let time = state.draw_latency();
+        state.fingerprint = xxh3_64_with_seed(path.as_os_str().as_encoded_bytes(), state.fingerprint ^ op as u64);
         state.remember(op, path, fault);
         let fate = match fault {
             None => Fate::Done,

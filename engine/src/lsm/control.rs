@@ -8,7 +8,7 @@
 //! 4. `version` and `manifest_bytes` move together, under the manifest claim; whoever holds an older version applies the
 //!    manifest's tail.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::mem::sync::{AtomicU32, AtomicU64, Ordering};
 
 use crate::mem::lock::{Event, FutexLock};
 use crate::shared_struct;

@@ -96,7 +96,7 @@ impl Lsm {
         self.catch_up()
     }
 
-    /// Starts a new manifest with the whole version: after a torn tail the old one cannot be appended to.
+    /// Starts a new manifest with the whole version: an open does not append to the one that it found.
     pub(crate) fn rewrite_manifest(&self) -> Result<()> {
         let _claim = self.claim_manifest()?;
         let mut fresh = self.fresh_manifest(&self.local_view().version)?;

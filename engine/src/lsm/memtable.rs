@@ -16,8 +16,8 @@
 //! 3. Range tombstones stand in the same list under the prefix 0x00, which no full key starts with; `range_deletes` counts
 //!    them after they are inserted and before they are published.
 
+use crate::mem::sync::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 

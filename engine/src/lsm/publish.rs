@@ -9,7 +9,7 @@
 //! 2. A slot is reused only after its ticket was published: at most one writer per pin cell is between taking a ticket and
 //!    publishing it, and there are more slots than pin cells.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::mem::sync::{AtomicU64, Ordering};
 
 use crate::base::ids::SeqNo;
 use crate::shared_struct;

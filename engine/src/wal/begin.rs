@@ -3,13 +3,14 @@
 //! A position must be used once (invariant 2 of the log): a record that an earlier life of the engine left at or beyond the
 //! end must never be met by a later recovery, which could not tell it from a record of this life. In order:
 //!
-//! 1. What replay found only in the ring is written to segments, and what it found is synced, so the end can never move
-//!    back.
+//! 1. What replay found and nothing proves to be stable is written to segments, once more if it is there, and synced, so the
+//!    end can never move back.
 //! 2. If records lie beyond the end, later segments are removed and the last one is replaced by a copy up to the end.
 //! 3. `LOGBUF` is made anew.
 //!
 //! A crash between any two steps leaves a log that recovers to the same end.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::file_log::FileLog;
@@ -70,10 +71,7 @@ impl FileLog {
     ) -> Result<Self> {
         place.validate()?;
         place.remove_leftovers()?;
-        if let Some(left) = recovered.ring_from {
-            save_ring(&place, left, recovered)?;
-        }
-        sync_segments(&place, recovered)?;
+        settle(&place, recovered)?;
         if recovered.ending != Ending::Clean {
             cut(&place, recovered.end)?;
         }
@@ -119,44 +117,50 @@ impl FileLog {
     }
 }
 
-/// Writes what replay found in the ring from `left` on to segments.
-fn save_ring(place: &LogPlace, left: Lsn, recovered: &Recovered) -> Result<()> {
-    let Some(image) = Image::open(place)? else {
+/// Writes what was replayed and may not be on stable storage to segments, from the ring and from the segments themselves,
+/// and syncs them.
+///
+/// What a segment shows is no proof that a sync will keep it: after a sync that failed, the page cache may go on showing
+/// bytes that it believes to be clean. Written once more, they are dirty again.
+fn settle(place: &LogPlace, recovered: &Recovered) -> Result<()> {
+    let start = recovered.ring_from.map_or(recovered.unsynced, |left| left.min(recovered.unsynced));
+    if start >= recovered.end {
+        return Ok(());
+    }
+    let image = Image::open(place)?;
+    if recovered.ring_from.is_some() && image.is_none() {
         let what = "log buffer is gone since the log was recovered";
         return Err(Error::corruption(&place.dir.join(super::BUFFER_NAME), 0, what));
-    };
-    let mut from = left.0 & !(IO_ALIGN as u64 - 1);
+    }
+    let mut from = start.0 & !(IO_ALIGN as u64 - 1);
     let (mut stream, _) = Stream::open(place, Lsn(from))?;
-    stream.continue_in(&image, recovered.switch);
-    let mut buf = AlignedBuf::zeroed(0);
+    if let Some(image) = image.as_ref().filter(|_| recovered.ring_from.is_some()) {
+        stream.continue_in(image, recovered.switch);
+    }
     while from < recovered.end.0 {
         let number = place.segment_of(Lsn(from));
         if !place.segments()?.contains(&number) {
             place.create_segment(number)?;
         }
         let file = place.open_segment(number, true)?;
-        let stop = recovered.end.min(place.segment_start(number + 1)).0;
-        while from < stop {
-            let len = (stop - from).min(COPY_LEN);
-            let bytes = stream.bytes(Lsn(from), len)?;
-            buf.resize(len.next_multiple_of(IO_ALIGN as u64) as usize);
-            buf[..bytes.len()].copy_from_slice(bytes);
-            buf[bytes.len()..].fill(0);
-            file.write_at(&buf, place.file_offset(Lsn(from)))?;
-            from += len;
-        }
+        let stop = recovered.end.min(place.segment_start(number + 1));
+        copy(place, &mut stream, Lsn(from)..stop, &*file)?;
+        file.sync()?;
+        from = stop.0;
     }
     Ok(())
 }
 
-/// Makes everything replayed durable.
-fn sync_segments(place: &LogPlace, recovered: &Recovered) -> Result<()> {
-    if recovered.unsynced >= recovered.end {
-        return Ok(());
-    }
-    let last = place.segment_of(Lsn(recovered.end.0 - 1));
-    for number in place.segment_of(recovered.unsynced)..=last {
-        place.open_segment(number, true)?.sync()?;
+/// Writes a range of the log, from a block boundary on and within one segment, to that segment's file; zeros fill up the
+/// last block.
+fn copy(place: &LogPlace, stream: &mut Stream<'_>, range: Range<Lsn>, file: &dyn File) -> Result<()> {
+    let mut buf = AlignedBuf::zeroed(0);
+    for from in (range.start.0..range.end.0).step_by(COPY_LEN as usize) {
+        let bytes = stream.bytes(Lsn(from), (range.end.0 - from).min(COPY_LEN))?;
+        buf.resize(bytes.len().next_multiple_of(IO_ALIGN));
+        buf[..bytes.len()].copy_from_slice(bytes);
+        buf[bytes.len()..].fill(0);
+        file.write_at(&buf, place.file_offset(Lsn(from)))?;
     }
     Ok(())
 }
@@ -175,16 +179,5 @@ fn cut(place: &LogPlace, end: Lsn) -> Result<()> {
     }
     let start = place.segment_start(number);
     let (mut stream, _) = Stream::open(place, start)?;
-    place.make_segment(number, &mut |file: &dyn File| {
-        let mut buf = AlignedBuf::zeroed(0);
-        for from in (0..keep).step_by(COPY_LEN as usize) {
-            let len = (keep - from).min(COPY_LEN);
-            let bytes = stream.bytes(start.plus(from), len)?;
-            buf.resize(len.next_multiple_of(IO_ALIGN as u64) as usize);
-            buf[..bytes.len()].copy_from_slice(bytes);
-            buf[bytes.len()..].fill(0);
-            file.write_at(&buf, place.file_offset(start.plus(from)))?;
-        }
-        Ok(())
-    })
+    place.make_segment(number, &mut |file: &dyn File| copy(place, &mut stream, start..end, file))
 }

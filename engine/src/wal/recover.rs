@@ -159,8 +159,9 @@ pub(super) fn recover(place: &LogPlace, from: Lsn, f: &mut dyn FnMut(&Record<'_>
     let mut why = replay(&mut scanner, &mut state, f)?;
     if let Some(image) = &image {
         let left = state.end;
-        // Without its mark the buffer still has what follows the last record that segments have whole.
-        state.switch = image.written.unwrap_or(left);
+        // What was read from segments checked out there; of the buffer, a power failure may have kept only parts. Without
+        // its mark the buffer still has what follows the last record that segments have whole.
+        state.switch = image.written.map_or(left, |written| written.max(left));
         scanner.stream.continue_in(image, state.switch);
         let why_ring = replay(&mut scanner, &mut state, f)?;
         if state.end > left {

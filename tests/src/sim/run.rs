@@ -1,6 +1,5 @@
 //! One simulated life: operations, crashes and faults from a seed, checked against the model.
 
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,9 +14,6 @@ use crate::sim::workload::{self, NUMBER_KEY, TREES};
 
 /// Where the simulated engine lives.
 const DIR: &str = "/db";
-
-/// Operations on the disk that a failure report ends with.
-const TRACE_LEN: usize = 60;
 
 /// Why a run failed: what was being done and what was wrong.
 pub type Failure = String;
@@ -34,39 +30,41 @@ struct Run {
     options: Options,
     model: Model,
     open: Option<Open>,
-    /// A fault was armed since the last open: errors are expected until the next.
-    armed: Option<FaultKind>,
+    /// Faults that were armed since the last open: errors are expected until the next.
+    armed: Vec<FaultKind>,
 }
 
-/// Runs `steps` operations of `seed`.
-///
-/// # Errors
-/// The first disagreement with the model, or an error that nothing explains.
-pub fn run(seed: u64, steps: usize) -> Result<(), Failure> {
-    let mut rng = Rng::new(seed);
-    let env = MemoryEnv::new(rng.next());
+/// Runs `steps` operations of `seed` in the world `env`; returns the fingerprint of everything that was asked of the disk.
+fn run(mut rng: Rng, env: Arc<MemoryEnv>, steps: usize) -> Result<u64, Failure> {
     let mut options = options::random(&mut rng);
     options.env = Some(env.clone());
-    let mut run = Run { rng, env, options, model: Model::default(), open: None, armed: None };
+    let mut run = Run { rng, env, options, model: Model::default(), open: None, armed: Vec::new() };
     run.reopen(false)?;
-    run.env.faults().set_trace_len(TRACE_LEN);
     for step in 0..steps {
         run.step().map_err(|what| format!("step {step}: {what}"))?;
     }
     run.disarm();
     run.check_all().map_err(|what| format!("at the end: {what}"))?;
-    run.crash(Crash::Power).map_err(|what| format!("last crash: {what}"))
+    run.crash(Crash::Power).map_err(|what| format!("last crash: {what}"))?;
+    Ok(run.env.faults().fingerprint())
 }
 
-/// As [`run`]; a panic, of the engine or of a check, is a failure like any other.
+/// Runs `steps` operations of `seed`; returns the fingerprint of everything that was asked of the disk.
 ///
 /// # Errors
-/// As [`run`].
-pub fn attempt(seed: u64, steps: usize) -> Result<(), Failure> {
-    catch_unwind(|| run(seed, steps)).unwrap_or_else(|panic| {
+/// The first disagreement with the model, an error that nothing explains, or a panic; then the last `trace` operations on
+/// the disk.
+pub fn attempt(seed: u64, steps: usize, trace: usize) -> Result<u64, Failure> {
+    let mut rng = Rng::new(seed);
+    let env = MemoryEnv::new(rng.next());
+    env.faults().set_trace_len(trace);
+    // A thread of its own: what the engine keeps per thread is then of this run alone, and the run repeats exactly.
+    let ending = std::thread::scope(|scope| scope.spawn(|| run(rng, env.clone(), steps)).join());
+    let outcome = ending.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Err(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned())
-    })
+    });
+    outcome.map_err(|what| env.faults().trace().into_iter().fold(what, |text, line| text + "\n    " + &line))
 }
 
 /// The smallest count of steps with which `seed` fails, given that it fails with `steps`.
@@ -75,7 +73,7 @@ pub fn shrink(seed: u64, steps: usize) -> usize {
     let (mut passes, mut fails) = (0, steps);
     while fails - passes > 1 {
         let middle = passes.midpoint(fails);
-        if attempt(seed, middle).is_err() { fails = middle } else { passes = middle }
+        if attempt(seed, middle, 0).is_err() { fails = middle } else { passes = middle }
     }
     fails
 }
@@ -112,7 +110,7 @@ impl Run {
         };
         match outcome {
             Ok(()) => Ok(()),
-            Err(error) if self.armed.is_some() => {
+            Err(error) if !self.armed.is_empty() => {
                 // Nothing may be concluded from a failed operation but that it is allowed to have happened or not.
                 let how = if self.rng.one_in(2) { Crash::Power } else { Crash::Process };
                 self.crash(how).map_err(|what| format!("after \"{}\": {what}", describe(&error)))
@@ -129,12 +127,12 @@ impl Run {
         let kinds = [FaultKind::Eio, FaultKind::NoSpace, FaultKind::ShortWrite, FaultKind::SyncLost, FaultKind::Crash];
         let kind = self.rng.pick(&kinds);
         self.env.faults().fail_at(self.rng.below(60), kind);
-        self.armed = Some(kind);
+        self.armed.push(kind);
     }
 
     fn disarm(&mut self) {
         self.env.faults().clear();
-        self.armed = None;
+        self.armed.clear();
     }
 
     fn write(&mut self) -> Result<(), Error> {
@@ -228,7 +226,7 @@ impl Run {
         drop((trees, snapshots));
         match engine.close() {
             Ok(()) => self.model.synced(),
-            Err(_) if self.armed.is_some() => {
+            Err(_) if !self.armed.is_empty() => {
                 // As after any failed operation: only a crash tells what is left.
                 self.disarm();
                 self.env.crash(Crash::Power);
@@ -243,7 +241,7 @@ impl Run {
     fn crash(&mut self, how: Crash) -> Result<(), Failure> {
         // The handles of a dead process are never dropped in order; here they must be, but against a dead disk.
         // A failed sync drops what the kernel held: as far as those bytes go, the machine died.
-        let machine_died = how == Crash::Power || self.armed == Some(FaultKind::SyncLost);
+        let machine_died = how == Crash::Power || self.armed.contains(&FaultKind::SyncLost);
         self.env.crash(how);
         self.open = None;
         self.disarm();
@@ -330,4 +328,16 @@ fn assert_rows<'a>(
         differs.map(|at| &found[at].0),
         differs.and_then(|at| want.clone().nth(at).map(|row| row.0.clone())),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_exactly() {
+        for seed in 1..5 {
+            assert_eq!(attempt(seed, 200, 0), attempt(seed, 200, 0), "seed {seed}");
+        }
+    }
 }

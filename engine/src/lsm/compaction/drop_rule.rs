@@ -4,7 +4,8 @@
 //! version at or below its sequence number. So the versions of a key fall into *stripes*, one per snapshot: of each stripe
 //! the newest version is needed and the others are garbage. What a newer range tombstone of the same stripe covers is
 //! garbage as well. At the bottom (no older data below) a delete that every snapshot can see hides nothing, and a sequence
-//! number that every snapshot can see may be forgotten.
+//! number that every snapshot can see may be forgotten, unless an older range tombstone covers the key: that one may stay,
+//! because its range has older data elsewhere, and must go on being the older one.
 //!
 //! Entries above the largest snapshot are readable by nobody the caller knows of and are all kept.
 
@@ -64,14 +65,15 @@ impl DropRule {
             return Verdict::Drop;
         }
         // Only a tombstone that all readers of this entry see hides it from all of them: one of the same stripe.
-        if covering(self.snapshots[stripe]).is_some_and(|cover| cover > seqno) {
+        let covered = covering(self.snapshots[stripe]);
+        if covered.is_some_and(|cover| cover > seqno) {
             return Verdict::Drop;
         }
         self.decided = Some(stripe);
         let seen_by_all = stripe == 0;
         match (bottommost && seen_by_all, trailer.kind()) {
             (true, Some(Kind::Delete)) => Verdict::Drop,
-            (true, Some(Kind::Put)) => Verdict::KeepZeroSeqno,
+            (true, Some(Kind::Put)) if covered.is_none() => Verdict::KeepZeroSeqno,
             _ => Verdict::Keep,
         }
     }
@@ -107,6 +109,7 @@ mod tests {
             tombstones in proptest::collection::vec(1u64..40, 0..3),
             mut snapshots in proptest::collection::vec(1u64..40, 0..5),
             bottommost in any::<bool>(),
+            older_data_in_range in any::<bool>(),
         ) {
             versions.sort_by_key(|v| std::cmp::Reverse(v.0));
             versions.dedup_by_key(|v| v.0);
@@ -130,7 +133,7 @@ mod tests {
             let left: Vec<_> = tombstones
                 .iter()
                 .copied()
-                .filter(|&t| rule.keeps_range_tombstone(SeqNo(t), bottommost))
+                .filter(|&t| rule.keeps_range_tombstone(SeqNo(t), bottommost && !older_data_in_range))
                 .collect();
             for &at in &snapshots {
                 // A version without its number is the one it was.

@@ -138,6 +138,11 @@ macro_rules! atomic {
                 self.0.fetch_add(value, order)
             }
 
+            pub fn fetch_max(&self, value: $int, order: Ordering) -> $int {
+                switch();
+                self.0.fetch_max(value, order)
+            }
+
             pub fn fetch_and(&self, value: $int, order: Ordering) -> $int {
                 switch();
                 self.0.fetch_and(value, order)
@@ -153,6 +158,24 @@ macro_rules! atomic {
             pub fn compare_exchange(&self, old: $int, new: $int, yes: Ordering, no: Ordering) -> Result<$int, $int> {
                 switch();
                 self.0.compare_exchange(old, new, yes, no)
+            }
+
+            /// # Errors
+            /// As std's.
+            pub fn fetch_update(
+                &self,
+                yes: Ordering,
+                no: Ordering,
+                mut change: impl FnMut($int) -> Option<$int>,
+            ) -> Result<$int, $int> {
+                let mut old = self.load(no);
+                while let Some(new) = change(old) {
+                    match self.compare_exchange(old, new, yes, no) {
+                        Ok(_) => return Ok(old),
+                        Err(seen) => old = seen,
+                    }
+                }
+                Err(old)
             }
         }
     };

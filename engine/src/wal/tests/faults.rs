@@ -79,6 +79,25 @@ fn a_failed_write_or_sync_closes_the_log() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_cache_is_written_again() {
+    for seed in 100..120 {
+        let (env, place) = world(seed);
+        let log = create(&place);
+        let entries: Vec<_> = (0..10).map(|tag| append(&log, tag, 1500, 1)).collect();
+        log.write_out().unwrap();
+        env.faults().fail_at(1, FaultKind::SyncLost);
+        let failed = log.flush(log.position()).unwrap_err();
+        assert!(failed.to_string().contains("sync"), "{failed}");
+        env.crash(Crash::Process);
+        let (log, found) = reopen(&place, Lsn(0));
+        assert!(found == entries[..found.len()]);
+        drop(log);
+        env.crash(Crash::Power);
+        assert_eq!(reopen(&place, Lsn(0)).1, found, "what was recovered stays");
+    }
+}
+
+#[test]
 fn a_death_under_a_lock_closes_the_log() {
     for claim in [false, true] {
         let (_env, place) = world(80);
