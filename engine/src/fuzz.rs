@@ -8,5 +8,6 @@ pub mod index;
 pub mod log_record;
 pub mod manifest;
 pub mod range_del;
+pub mod row_version;
 pub mod version_edit;
 pub mod wal_segment;

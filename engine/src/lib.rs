@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod lsm;
 pub mod manifest;
 pub mod mem;
+pub mod mvcc;
 pub mod options;
 pub mod sst;
 pub mod wal;
