@@ -51,6 +51,7 @@ pub mod scan;
 pub mod stall;
 pub mod stats;
 pub mod version;
+pub mod versions;
 pub mod view;
 pub mod write;
 

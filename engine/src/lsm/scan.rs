@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::SeqNo;
-use crate::base::key::{Kind, Trailer};
+use crate::base::key::Trailer;
 use crate::base::limits::LEVEL_COUNT;
 use crate::error::Result;
 use crate::format::range_del::RangeTombstones;
@@ -18,48 +18,19 @@ use crate::lsm::view::View;
 use crate::mem::snapshots::SnapshotHandle;
 use crate::sst::{ReadAhead, SstIter, SstReader};
 
+mod batch;
+mod choose;
+
+use self::batch::{Batch, Versions};
+pub use self::choose::{Choice, Chooser};
+use self::choose::{Entry, Newest, entry_of};
+
 /// Rows of the first batch. A seek that wants one row should not pay for many.
 const FIRST_ROWS: usize = 4;
-/// Rows and bytes at which a batch is full.
+/// Rows of a full batch.
 const ROWS_MAX: usize = 512;
-/// See [`ROWS_MAX`].
-const BATCH_BYTES_MAX: usize = 64 << 10;
 /// Entries looked at under one pin. Long stretches of deleted rows must not hold back the reuse of memory.
 const STEPS_MAX: usize = 8192;
-
-/// Rows copied out of the engine, packed into one buffer.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    /// End of the key and end of the value of each row.
-    ends: Vec<(u32, u32)>,
-    at: usize,
-}
-
-impl Batch {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.at = 0;
-    }
-
-    fn push(&mut self, key: &[u8], value: &[u8]) {
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(value);
-        self.ends.push((key_end, self.bytes.len() as u32));
-    }
-
-    fn is_full(&self, rows: usize) -> bool {
-        self.ends.len() >= rows || self.bytes.len() >= BATCH_BYTES_MAX
-    }
-
-    fn row(&self, at: usize) -> (&[u8], &[u8]) {
-        let start = if at == 0 { 0 } else { self.ends[at - 1].1 as usize };
-        let (key_end, end) = self.ends[at];
-        (&self.bytes[start..key_end as usize], &self.bytes[key_end as usize..end as usize])
-    }
-}
 
 /// Range tombstones of one source.
 pub(crate) enum RangeDeletes {
@@ -74,6 +45,17 @@ impl RangeDeletes {
             Self::Table(reader) => reader.range_tombstones(),
         }
     }
+}
+
+/// How far a scan has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Before the first entry.
+    Start,
+    /// Behind all versions of the last key.
+    AfterKey,
+    /// Behind one of them.
+    AfterVersion(Trailer),
 }
 
 /// A source between batches.
@@ -97,9 +79,9 @@ pub struct Scan {
     /// The memtables among the sources, in their order.
     memtables: Vec<usize>,
     range_deletes: Vec<RangeDeletes>,
-    /// The last full key that is dealt with, row or not: where to go on after the sources were lost.
+    /// Where to go on after the sources were lost; the key that it is about.
+    place: Place,
     last_key: Vec<u8>,
-    started: bool,
     finished: bool,
     batch: Batch,
     rows: usize,
@@ -132,8 +114,8 @@ impl Scan {
             parked: Vec::new(),
             memtables: Vec::new(),
             range_deletes: Vec::new(),
+            place: Place::Start,
             last_key: Vec::new(),
-            started: false,
             finished: false,
             batch: Batch::default(),
             rows: FIRST_ROWS,
@@ -146,23 +128,32 @@ impl Scan {
     /// I/O, corruption.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        self.next_chosen(&mut Newest)
+    }
+
+    /// As [`next_row`](Self::next_row), with the versions of each key that `chooser` takes; always the same one.
+    ///
+    /// # Errors
+    /// I/O, corruption; whatever the chooser returned: the scan may not be used any more.
+    #[inline]
+    pub fn next_chosen(&mut self, chooser: &mut dyn Chooser) -> Result<Option<(&[u8], &[u8])>> {
         while self.batch.at == self.batch.ends.len() {
             if self.finished {
                 return Ok(None);
             }
-            self.fill()?;
+            self.fill(chooser)?;
         }
         self.batch.at += 1;
         Ok(Some(self.batch.row(self.batch.at - 1)))
     }
 
-    fn fill(&mut self) -> Result<()> {
+    fn fill(&mut self, chooser: &mut dyn Chooser) -> Result<()> {
         self.batch.clear();
         let lsm = Arc::clone(&self.lsm);
         let pin = lsm.pin_reader();
         let context = ReadContext { cache: &lsm.cache, opener: &lsm.opener };
         let mut merge;
-        if self.started && pin.generation() == self.generation {
+        if !self.parked.is_empty() && pin.generation() == self.generation {
             let sources = self.parked.drain(..).map(|p| unpark(&lsm, p)).collect();
             merge = Merge::new(sources, self.direction, context);
             merge.resume();
@@ -173,11 +164,10 @@ impl Scan {
             self.position(&mut merge)?;
         }
         let ended = match self.direction {
-            Direction::Forward => self.fill_forward(&mut merge)?,
-            Direction::Backward => self.fill_backward(&mut merge)?,
+            Direction::Forward => self.fill_forward(&mut merge, chooser)?,
+            Direction::Backward => self.fill_backward(&mut merge, chooser)?,
         };
         self.finished = ended;
-        self.started = true;
         self.rows = (self.rows * 4).min(ROWS_MAX);
         if ended {
             self.release();
@@ -188,12 +178,13 @@ impl Scan {
     }
 
     fn position(&self, merge: &mut Merge<'_>) -> Result<()> {
-        match (self.direction, self.started) {
-            (Direction::Forward, false) => merge.seek(&self.from, Trailer::MAX),
-            // The versions of the last key are behind us: trailer 0 is below all of them.
-            (Direction::Forward, true) => merge.seek(&self.last_key, Trailer(0)),
-            (Direction::Backward, false) => merge.seek_before(self.to.as_deref()),
-            (Direction::Backward, true) => merge.seek_before(Some(&self.last_key)),
+        match (self.direction, self.place) {
+            (Direction::Forward, Place::Start) => merge.seek(&self.from, Trailer::MAX),
+            // Trailer 0 is below all versions of the key.
+            (Direction::Forward, Place::AfterKey) => merge.seek(&self.last_key, Trailer(0)),
+            (Direction::Forward, Place::AfterVersion(last)) => merge.seek(&self.last_key, Trailer(last.0 - 1)),
+            (Direction::Backward, Place::Start) => merge.seek_before(self.to.as_deref()),
+            (Direction::Backward, _) => merge.seek_before(Some(&self.last_key)),
         }
     }
 
@@ -219,19 +210,11 @@ impl Scan {
         Ok(sources)
     }
 
-    fn is_range_deleted(&self, key: &[u8], seqno: SeqNo) -> bool {
-        self.range_deletes
-            .iter()
-            .any(|t| t.tombstones().covering_seqno(key, self.seqno).is_some_and(|cover| cover > seqno))
-    }
-
     /// Whether the scan has reached its end.
-    fn fill_forward(&mut self, merge: &mut Merge<'_>) -> Result<bool> {
-        let bound = Trailer::seek(self.seqno);
-        let mut any_done = self.started;
+    fn fill_forward(&mut self, merge: &mut Merge<'_>, chooser: &mut dyn Chooser) -> Result<bool> {
         let mut steps = 0;
-        // Without a key that is done a lost position could not be found again: the first one is looked for to its end.
-        while steps < STEPS_MAX || !any_done {
+        // Without a position a scan that lost its sources could not go on: the first entry is looked for to its end.
+        while steps < STEPS_MAX || self.place == Place::Start {
             if !merge.valid() {
                 return Ok(true);
             }
@@ -240,34 +223,44 @@ impl Scan {
             if self.to.as_deref().is_some_and(|to| key >= to) {
                 return Ok(true);
             }
-            if trailer <= bound && !(any_done && key == self.last_key) {
+            let same_key = self.place != Place::Start && key == self.last_key;
+            if !(same_key && self.place == Place::AfterKey) {
                 if self.batch.is_full(self.rows) {
                     return Ok(false);
                 }
-                self.last_key.clear();
-                self.last_key.extend_from_slice(key);
-                any_done = true;
-                if trailer.kind() == Some(Kind::Put) && !self.is_range_deleted(key, trailer.seqno()) {
+                let choice = match entry_of(&self.range_deletes, self.seqno, key, trailer) {
+                    Entry::TooNew => Choice::Older,
+                    Entry::Deleted => Choice::Nothing,
+                    Entry::Value => chooser.choose(!same_key, key, merge.value())?,
+                };
+                if matches!(choice, Choice::Row | Choice::RowAndOlder) {
                     self.batch.push(key, merge.value());
                 }
+                if !same_key {
+                    self.last_key.clear();
+                    self.last_key.extend_from_slice(key);
+                }
+                self.place = match choice {
+                    Choice::Row | Choice::Nothing => Place::AfterKey,
+                    Choice::Older | Choice::RowAndOlder => Place::AfterVersion(trailer),
+                };
             }
             merge.advance()?;
         }
         Ok(false)
     }
 
-    /// Whether the scan has reached its end. Versions of a key come oldest first: the last visible one counts.
-    fn fill_backward(&mut self, merge: &mut Merge<'_>) -> Result<bool> {
-        let bound = Trailer::seek(self.seqno);
-        let (mut key, mut value, mut newest) = (Vec::new(), Vec::new(), None::<Trailer>);
+    /// Whether the scan has reached its end. Versions of a key come oldest first: they are put aside until all are there.
+    fn fill_backward(&mut self, merge: &mut Merge<'_>, chooser: &mut dyn Chooser) -> Result<bool> {
+        let mut versions = Versions::default();
         let mut steps = 0;
         loop {
-            let same_key = merge.valid() && newest.is_some() && merge.key() == key;
-            if !same_key && let Some(trailer) = newest.take() {
-                if trailer.kind() == Some(Kind::Put) && !self.is_range_deleted(&key, trailer.seqno()) {
-                    self.batch.push(&key, &value);
-                }
-                std::mem::swap(&mut self.last_key, &mut key);
+            let same_key = merge.valid() && !versions.is_empty() && merge.key() == versions.key;
+            if !same_key && !versions.is_empty() {
+                self.choose_backward(&versions, chooser)?;
+                self.last_key.clone_from(&versions.key);
+                self.place = Place::AfterKey;
+                versions.clear();
                 if self.batch.is_full(self.rows) || steps > STEPS_MAX {
                     return Ok(false);
                 }
@@ -275,18 +268,37 @@ impl Scan {
             if !merge.valid() || merge.key() < &self.from[..] {
                 return Ok(true);
             }
-            if merge.trailer() <= bound {
-                if newest.is_none() {
-                    key.clear();
-                    key.extend_from_slice(merge.key());
+            if versions.is_empty() {
+                versions.key.extend_from_slice(merge.key());
+            }
+            let entry = entry_of(&self.range_deletes, self.seqno, merge.key(), merge.trailer());
+            if entry != Entry::TooNew {
+                // What lies below a version that readers stop at is never asked for: where the older ones are garbage
+                // to this scan anyway, one is kept.
+                if !chooser.wants_older() {
+                    versions.forget();
                 }
-                newest = Some(merge.trailer());
-                value.clear();
-                value.extend_from_slice(merge.value());
+                versions.push(entry, merge.value());
             }
             merge.advance()?;
             steps += 1;
         }
+    }
+
+    fn choose_backward(&mut self, versions: &Versions, chooser: &mut dyn Chooser) -> Result<()> {
+        for (at, (entry, value)) in versions.newest_first().enumerate() {
+            let choice = match entry {
+                Entry::Value => chooser.choose(at == 0, &versions.key, value)?,
+                _ => Choice::Nothing,
+            };
+            if matches!(choice, Choice::Row | Choice::RowAndOlder) {
+                self.batch.push(&versions.key, value);
+            }
+            if matches!(choice, Choice::Row | Choice::Nothing) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn release(&mut self) {

@@ -1,0 +1,66 @@
+//! Which versions of a key a scan returns.
+
+use super::RangeDeletes;
+use crate::base::ids::SeqNo;
+use crate::base::key::{Kind, Trailer};
+use crate::error::Result;
+
+/// What a scan makes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It is a row, and the key is done.
+    Row,
+    /// The key has no row.
+    Nothing,
+    /// The next older version decides.
+    Older,
+    /// It is a row, and older versions may be rows, too.
+    RowAndOlder,
+}
+
+/// Says which versions of a key a scan returns.
+pub trait Chooser {
+    /// Judges the next version of `key`, from the newest on; `first` of its key. Nothing that was deleted is asked about.
+    ///
+    /// # Errors
+    /// Ends the scan.
+    fn choose(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice>;
+
+    /// Whether it may ever answer that older versions matter.
+    fn wants_older(&self) -> bool {
+        true
+    }
+}
+
+/// Chooses the newest version.
+pub(super) struct Newest;
+
+impl Chooser for Newest {
+    fn choose(&mut self, _first: bool, _key: &[u8], _value: &[u8]) -> Result<Choice> {
+        Ok(Choice::Row)
+    }
+
+    fn wants_older(&self) -> bool {
+        false
+    }
+}
+
+/// What an entry is before anybody looks at its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Written after the scan's moment.
+    TooNew,
+    /// It deletes its key, or is deleted with a range: nothing older counts.
+    Deleted,
+    /// A value.
+    Value,
+}
+
+pub(super) fn entry_of(range_deletes: &[RangeDeletes], seqno: SeqNo, key: &[u8], trailer: Trailer) -> Entry {
+    if trailer > Trailer::seek(seqno) {
+        return Entry::TooNew;
+    }
+    let newer_than = |cover: SeqNo| cover > trailer.seqno();
+    let covered = range_deletes.iter().any(|t| t.tombstones().covering_seqno(key, seqno).is_some_and(newer_than));
+    if covered || trailer.kind() != Some(Kind::Put) { Entry::Deleted } else { Entry::Value }
+}

@@ -1,0 +1,78 @@
+//! Walks the versions of one key, from the newest to the oldest, across all sources.
+//!
+//! A point lookup stops at the first version; readers that judge versions by transactions look further.
+
+use std::ops::ControlFlow;
+
+use crate::base::checksum::key_hash;
+use crate::base::ids::TxnId;
+use crate::base::key::{Kind, Trailer};
+use crate::base::limits::LEVEL_COUNT;
+use crate::error::Result;
+use crate::lsm::Lsm;
+use crate::lsm::view::FileEntry;
+
+/// Takes the next older value of a key; says whether to go on.
+pub type Visit<'v> = &'v mut dyn FnMut(&[u8]) -> Result<ControlFlow<()>>;
+
+impl Lsm {
+    /// Calls `visit` with the values of `key`, newest first, until it breaks or nothing is left. Deleted values are left
+    /// out, and so is everything older. `scratch` is overwritten.
+    ///
+    /// With `newer_than`, files in which every version's writer is older than this are passed over.
+    ///
+    /// # Errors
+    /// I/O, corruption; what `visit` returned.
+    pub fn visit_versions(
+        &self,
+        key: &[u8],
+        newer_than: Option<TxnId>,
+        scratch: &mut Vec<u8>,
+        visit: Visit<'_>,
+    ) -> Result<()> {
+        let _pin = self.pin_reader();
+        let memtables = self.memtable_list();
+        let view = self.view()?;
+        let now = self.visible();
+        // Only a version that is not deleted is shown; what is newer than every range tombstone mostly decides.
+        let cover = self.covering_range_delete(memtables, &view, key, now)?;
+        let mut show = |trailer: Trailer, value: &[u8]| {
+            if trailer.kind() != Some(Kind::Put) || cover.is_some_and(|cover| cover > trailer.seqno()) {
+                return Ok(ControlFlow::Break(()));
+            }
+            visit(value)
+        };
+        for index in memtables.indices() {
+            let table = self.memtables.get(index);
+            let mut bound = Trailer::seek(now);
+            while let Some(entry) = table.get(key, bound) {
+                if show(entry.trailer, entry.value)?.is_break() {
+                    return Ok(());
+                }
+                bound = Trailer(entry.trailer.0 - 1);
+            }
+        }
+        let old = |file: &FileEntry| newer_than.is_some_and(|txn| file.meta.max_txn < txn.0);
+        let in_l0 = view.levels[0].iter().filter(|file| file.meta.covers(key));
+        let deeper = (1..LEVEL_COUNT).filter_map(|level| view.file_for(level, key));
+        let mut hash = None;
+        for file in in_l0.chain(deeper).filter(|file| !old(file)) {
+            let hash = *hash.get_or_insert_with(|| key_hash(key));
+            let reader = file.reader(&self.opener)?;
+            let mut bound = Trailer::seek(now);
+            loop {
+                scratch.clear();
+                let Some(trailer) = reader.get(&self.cache, key, hash, bound, scratch)? else { break };
+                if show(trailer, scratch)?.is_break() {
+                    return Ok(());
+                }
+                // Sequence number 0 is the oldest there is.
+                if trailer.seqno().0 == 0 {
+                    break;
+                }
+                bound = Trailer(trailer.0 - 1);
+            }
+        }
+        Ok(())
+    }
+}
