@@ -22,6 +22,7 @@ use crate::lsm::install::Obsolete;
 use crate::lsm::memtable::{MemtableParts, Memtables};
 use crate::lsm::publish::PublishQueue;
 use crate::lsm::rate_limit::TokenBucket;
+use crate::lsm::row_host::RowHost;
 use crate::lsm::stats::Stats;
 use crate::lsm::view::{Opener, View, Views};
 use crate::manifest::Manifest;
@@ -39,6 +40,7 @@ pub mod control;
 pub mod flush;
 pub mod install;
 pub mod jobs;
+pub mod keeper;
 pub mod lookup;
 pub mod memtable;
 pub mod merge;
@@ -47,6 +49,7 @@ pub mod output;
 pub mod publish;
 pub mod rate_limit;
 pub mod rotate;
+pub mod row_host;
 pub mod scan;
 pub mod stall;
 pub mod stats;
@@ -113,6 +116,8 @@ pub struct Lsm {
     /// Files that left the version through this process and wait until nobody reads them.
     pub(crate) obsolete: Mutex<Vec<Obsolete>>,
     pub(crate) log: OnceLock<Arc<dyn Log>>,
+    /// Knows transactions, once somebody does.
+    pub(crate) row_host: OnceLock<Arc<dyn RowHost>>,
     /// Queues of finished reads, for the next: a ring costs more to make than a read.
     queues: Mutex<Vec<Box<dyn IoQueue>>>,
     /// During recovery, where the record being applied starts.
@@ -147,6 +152,7 @@ impl Lsm {
             manifest: Mutex::new(None),
             obsolete: Mutex::new(Vec::new()),
             log: OnceLock::new(),
+            row_host: OnceLock::new(),
             queues: Mutex::new(Vec::new()),
             replaying: AtomicU64::new(0),
             control: parts.control,

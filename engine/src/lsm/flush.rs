@@ -10,8 +10,8 @@ use crate::format::batch::ops;
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
-use crate::lsm::compaction::drop_rule::{DropRule, Verdict};
 use crate::lsm::control::MemtableList;
+use crate::lsm::keeper::Keeper;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::output::Output;
 use crate::lsm::rate_limit::Priority;
@@ -72,7 +72,7 @@ impl Lsm {
         let raw = table.raw_range_tombstones();
         let covering = RangeTombstones::new(raw.clone());
         let mut output = Output::new(self, Priority::Flush, raw);
-        let mut rule = DropRule::new(self.live_snapshots());
+        let mut keeper = Keeper::new(self)?;
         let mut last_key = Vec::new();
         let mut iter = table.iter();
         Memtable::seek_first(&mut iter);
@@ -84,8 +84,8 @@ impl Lsm {
                 last_key.clear();
                 last_key.extend_from_slice(key);
             }
-            if rule.judge(new_key, trailer, |bound| covering.covering_seqno(key, bound), false) != Verdict::Drop {
-                output.add(key, trailer, iter.value())?;
+            if let Some(kept) = keeper.judge(new_key, (key, trailer, iter.value()), &covering, false)? {
+                output.add(key, kept)?;
             }
             since_pace += 1;
             if since_pace == PACE_EVERY {
@@ -165,12 +165,13 @@ impl Lsm {
         }
         entries.sort_by(|a, b| compare((a.0, a.1), (b.0, b.1)));
         let mut output = Output::new(self, Priority::Flush, tombstones);
+        let mut keeper = Keeper::keep_all(&self.local_view().version);
         let mut last_key: &[u8] = &[];
         for (key, trailer, value) in entries {
             if key != last_key && output.current_bytes() >= self.options.target_file_bytes {
                 output.cut(key)?;
             }
-            output.add(key, trailer, value)?;
+            output.add(key, keeper.as_is(key, trailer, value))?;
             last_key = key;
         }
         let edit = VersionEdit {

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 
 use crate::base::ids::FileNumber;
-use crate::base::key::Trailer;
 use crate::error::Result;
 use crate::format::range_del::RangeTombstone;
 use crate::format::version_edit::FileMeta;
 use crate::lsm::Lsm;
+use crate::lsm::keeper::Kept;
 use crate::lsm::rate_limit::Priority;
 use crate::sst::writer::{SstOptions, SstSummary, SstWriter};
 
@@ -48,10 +48,13 @@ impl<'l> Output<'l> {
     ///
     /// # Errors
     /// I/O.
-    pub fn add(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<()> {
+    pub fn add(&mut self, key: &[u8], entry: Kept<'_>) -> Result<()> {
         self.open()?;
         let (_, writer) = self.writer.as_mut().expect("opened above");
-        writer.add(key, trailer, value)
+        if let Some(txn) = entry.txn {
+            writer.note_unfrozen(txn);
+        }
+        writer.add(key, entry.trailer, entry.value)
     }
 
     /// Lets the rate limit catch up with what was written. Call it between entries, now and then.
@@ -151,8 +154,8 @@ fn meta_of(number: FileNumber, summary: SstSummary, created_unix: u64) -> FileMe
         deletes: summary.deletes,
         range_deletes: summary.range_deletes,
         raw_bytes: summary.raw_bytes,
-        min_txn: 0,
-        max_txn: 0,
+        min_txn: summary.unfrozen_min,
+        max_txn: summary.unfrozen_max,
         created_unix,
     }
 }

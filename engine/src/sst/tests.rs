@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::checksum::key_hash;
-use crate::base::ids::{FileNumber, SeqNo};
+use crate::base::ids::{FileNumber, SeqNo, TxnId};
 use crate::base::key::{Kind, Trailer, compare};
 use crate::cache::{BlockCache, CacheOptions, Policy};
 use crate::env::fault::FaultKind;
@@ -300,7 +300,7 @@ fn range_tombstones_widen_the_file() {
     writer.add(b"m", put(60), b"alive").unwrap();
     writer.add_range_delete(b"b", b"c", SeqNo(2)).unwrap();
     assert_eq!(writer.add_range_delete(b"c", b"c", SeqNo(2)).unwrap_err().class(), Class::Usage);
-    writer.set_unfrozen(8, 12);
+    [9, 8, 12, 10].map(TxnId).into_iter().for_each(|txn| writer.note_unfrozen(txn));
     let summary = writer.finish().unwrap();
     assert_eq!((&summary.smallest[..], &summary.largest[..], summary.largest_exclusive), (&b"b"[..], &b"p"[..], true));
     assert_eq!((summary.smallest_seqno, summary.largest_seqno), (SeqNo(2), SeqNo(60)));

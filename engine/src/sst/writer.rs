@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::checksum::key_hash;
-use crate::base::ids::{FileNumber, SeqNo};
+use crate::base::ids::{FileNumber, SeqNo, TxnId};
 use crate::base::key::{Kind, TREE_PREFIX_LEN_MAX, Trailer, compare, shortest_separator};
 use crate::base::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::env::Env;
@@ -99,6 +99,10 @@ pub struct SstSummary {
     pub largest_seqno: SeqNo,
     /// Bytes of all full keys and values.
     pub raw_bytes: u64,
+    /// Smallest transaction id in an entry that is not frozen; 0 when there is none.
+    pub unfrozen_min: u64,
+    /// Largest transaction id in an entry that is not frozen; 0 when there is none.
+    pub unfrozen_max: u64,
 }
 
 /// An index partition that is ready but not yet in the file.
@@ -221,10 +225,11 @@ impl SstWriter {
         Ok(())
     }
 
-    /// Records the smallest and largest transaction id of entries that are not frozen.
-    pub const fn set_unfrozen(&mut self, min: u64, max: u64) {
-        self.properties.unfrozen_min = min;
-        self.properties.unfrozen_max = max;
+    /// Records that an entry is not frozen, and its writer.
+    pub fn note_unfrozen(&mut self, txn: TxnId) {
+        let Properties { unfrozen_min, unfrozen_max, .. } = &mut self.properties;
+        *unfrozen_min = if *unfrozen_min == 0 { txn.0 } else { txn.0.min(*unfrozen_min) };
+        *unfrozen_max = txn.0.max(*unfrozen_max);
     }
 
     /// About how long the file would be if it ended here.
@@ -304,6 +309,8 @@ impl SstWriter {
             smallest_seqno: properties.smallest_seqno,
             largest_seqno: properties.largest_seqno,
             raw_bytes: properties.raw_key_bytes + properties.raw_value_bytes,
+            unfrozen_min: properties.unfrozen_min,
+            unfrozen_max: properties.unfrozen_max,
         };
         let (tombstones, partition_starts) = (self.tombstones, self.partition_starts);
         let footer = Footer { properties, filter, tombstones, partition_starts, top_index };

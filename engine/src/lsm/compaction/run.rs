@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
-use crate::lsm::compaction::drop_rule::{DropRule, Verdict};
+use crate::lsm::keeper::Keeper;
 use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source};
 use crate::lsm::output::Output;
 use crate::lsm::rate_limit::Priority;
@@ -120,13 +120,12 @@ impl Lsm {
     }
 
     fn merge_files(&self, plan: &MergePlan) -> Result<Vec<Arc<FileMeta>>> {
-        // Read after the inputs were chosen: they hold nothing that is newer than what was visible before this.
-        let snapshots = self.live_snapshots();
+        // Made after the inputs were chosen: they hold nothing that is newer than what was visible before this.
+        let mut keeper = Keeper::new(self)?;
         let mut below = Below::new(plan);
         let (sources, tombstones) = self.merge_inputs(plan)?;
         let covering = RangeTombstones::new(tombstones.clone());
-        let mut rule = DropRule::new(snapshots);
-        let needed = |t: &RangeTombstone| rule.keeps_range_tombstone(t.seqno, !below.may_overlap(&t.start, &t.end));
+        let needed = |t: &RangeTombstone| keeper.keeps_range_tombstone(t.seqno, !below.may_overlap(&t.start, &t.end));
         let kept = tombstones.into_iter().filter(needed).collect();
         let mut output = Output::new(self, Priority::Compaction, kept);
         let mut cuts = Cuts::new(self, plan);
@@ -146,10 +145,8 @@ impl Lsm {
                     output.cut(key)?;
                 }
             }
-            match rule.judge(new_key, trailer, |bound| covering.covering_seqno(key, bound), bottommost) {
-                Verdict::Keep => output.add(key, trailer, merge.value())?,
-                Verdict::KeepZeroSeqno => output.add(key, trailer.without_seqno(), merge.value())?,
-                Verdict::Drop => {}
+            if let Some(kept) = keeper.judge(new_key, (key, trailer, merge.value()), &covering, bottommost)? {
+                output.add(key, kept)?;
             }
             merge.advance()?;
             since_pace += 1;
