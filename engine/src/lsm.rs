@@ -27,6 +27,7 @@ use crate::lsm::stats::Stats;
 use crate::lsm::view::{Opener, View, Views};
 use crate::manifest::Manifest;
 use crate::mem::lock::{LockGuard, OwnerDied};
+use crate::mem::lock_table::{LockTable, LockTableParts};
 use crate::mem::pins::{Pin, PinParts, PinTable};
 use crate::mem::region::{Layout, Part, Region};
 use crate::mem::snapshots::{SnapshotHandle, SnapshotParts, Snapshots};
@@ -51,8 +52,10 @@ pub mod rate_limit;
 pub mod rotate;
 pub mod row_host;
 pub mod scan;
+pub mod split;
 pub mod stall;
 pub mod stats;
+pub mod trees;
 pub mod version;
 pub mod versions;
 pub mod view;
@@ -73,6 +76,7 @@ pub struct LsmParts {
     snapshots: SnapshotParts,
     memtables: MemtableParts,
     cache: CacheParts,
+    row_locks: LockTableParts,
     /// The file log's words; unused when the host brings its own log.
     pub log: Part<LogShared>,
 }
@@ -94,6 +98,7 @@ pub fn layout(options: &Options) -> (Layout, LsmParts) {
         snapshots: Snapshots::reserve(&mut layout, options.snapshots),
         memtables: Memtables::reserve(&mut layout, options.memtables, options.memtable_bytes),
         cache: BlockCache::reserve(&mut layout, &cache),
+        row_locks: LockTable::reserve(&mut layout, options.row_locks),
         log: layout.part("log", 1),
     };
     (layout, parts)
@@ -109,6 +114,7 @@ pub struct Lsm {
     pub(crate) snapshots: Snapshots,
     pub(crate) memtables: Memtables,
     pub(crate) cache: BlockCache,
+    pub(crate) row_locks: LockTable,
     pub(crate) opener: Opener,
     pub(crate) views: Views,
     /// The manifest this process has open for appending, when it has appended before.
@@ -147,6 +153,7 @@ impl Lsm {
             snapshots: Snapshots::new(&region, parts.snapshots),
             memtables: Memtables::new(&region, parts.memtables),
             cache: BlockCache::new(&region, parts.cache),
+            row_locks: LockTable::new(&region, parts.row_locks),
             opener,
             views,
             manifest: Mutex::new(None),

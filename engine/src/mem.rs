@@ -8,6 +8,7 @@ pub mod arena;
 pub mod frames;
 pub mod futex;
 pub mod lock;
+pub mod lock_table;
 pub mod pins;
 pub mod process;
 pub mod region;

@@ -9,6 +9,10 @@
 
 pub mod conflict;
 pub mod garbage;
+pub mod latch;
+pub mod row_locks;
+pub mod row_scan;
+pub mod rows;
 pub mod snapshot;
 pub mod status;
 pub mod visibility;

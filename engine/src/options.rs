@@ -61,6 +61,8 @@ pub struct Options {
     pub stall_timeout: Option<Duration>,
     /// Snapshots and scans that may be open at once.
     pub snapshots: usize,
+    /// Row locks that memory has room for, 32 bytes each; more of them are kept in a tree, which is slower.
+    pub row_locks: usize,
     /// The world: `None` takes the best backend of this machine.
     pub env: Option<Arc<dyn Env>>,
 }
@@ -91,6 +93,7 @@ impl Default for Options {
             disk_reserve_bytes: 256 << 20,
             stall_timeout: None,
             snapshots: 1024,
+            row_locks: 64 << 10,
             env: None,
         }
     }
@@ -140,6 +143,7 @@ impl Options {
             ));
         }
         in_range("snapshots", self.snapshots as u64, 1, 1 << 20)?;
+        in_range("row_locks", self.row_locks as u64, 1 << 10, 1 << 30)?;
         if self.background_bytes_per_second == Some(0) {
             return Err(Error::usage(
                 "option background_bytes_per_second is 0",

@@ -17,6 +17,7 @@ use crate::env::DirLock;
 use crate::error::{Error, Result};
 use crate::format::version_edit::{TreeEdit, VersionEdit};
 use crate::lsm::Lsm;
+use crate::lsm::row_host::TreeKind;
 use crate::mem::region::Region;
 use crate::options::{Durability, Options, WriteOptions};
 
@@ -100,22 +101,7 @@ impl Engine {
     /// # Errors
     /// I/O, corruption, closed.
     pub fn tree(&self, name: impl AsRef<[u8]>) -> Result<Tree> {
-        let name = name.as_ref();
-        if let Some(tree) = self.find_tree(name)? {
-            return Ok(tree);
-        }
-        self.lsm().check_open()?;
-        let claim = self.lsm().claim_manifest()?;
-        self.lsm().catch_up_claimed(&claim)?;
-        if let Some(tree) = self.find_tree(name)? {
-            return Ok(tree);
-        }
-        let id = TreeId(self.lsm().local_view().version.next_tree);
-        let edit = VersionEdit {
-            trees: vec![TreeEdit::Created { id, name: name.to_vec(), options: Vec::new() }],
-            ..VersionEdit::default()
-        };
-        self.lsm().install(&claim, edit)?;
+        let id = self.lsm().open_tree(name.as_ref(), TreeKind::Values)?;
         Ok(Tree::new(Arc::clone(&self.core), id))
     }
 
@@ -124,9 +110,8 @@ impl Engine {
     /// # Errors
     /// I/O, corruption.
     pub fn find_tree(&self, name: &[u8]) -> Result<Option<Tree>> {
-        let view = self.lsm().view_full()?;
-        let id = view.version.trees.iter().find(|(_, meta)| meta.name == name).map(|(&id, _)| id);
-        Ok(id.map(|id| Tree::new(Arc::clone(&self.core), id)))
+        let found = self.lsm().find_tree(name)?.filter(|(_, kind)| *kind == TreeKind::Values);
+        Ok(found.map(|(id, _)| Tree::new(Arc::clone(&self.core), id)))
     }
 
     /// Names and ids of all trees, by id.

@@ -43,7 +43,8 @@ shared_struct! {
         pub disk_checked_ms: AtomicU64,
         /// Set while writes are refused because the disk is nearly full.
         pub disk_full: AtomicU32,
-        _pad2: AtomicU32,
+        /// Set once a row lock did not fit the table of the region.
+        pub locks_spilled: AtomicU32,
         /// Held by whoever switches the active memtable.
         pub rotation: FutexLock,
         /// Held by whoever flushes the oldest memtable; may be held over I/O.
@@ -83,6 +84,16 @@ impl Control {
         self.state.store(state::POISONED, Ordering::SeqCst);
         self.progress.notify();
         self.work.notify();
+    }
+
+    /// Whether row locks may be in the tree that takes what the table has no room for.
+    pub fn has_spilled_locks(&self) -> bool {
+        self.locks_spilled.load(Ordering::SeqCst) != 0
+    }
+
+    /// Notes that a row lock goes to that tree.
+    pub fn note_spilled_locks(&self) {
+        self.locks_spilled.store(1, Ordering::SeqCst);
     }
 
     /// Whether the engine was shut for writing.

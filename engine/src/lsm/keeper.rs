@@ -1,10 +1,10 @@
 //! What a flush or compaction writes of the entries it reads: decided by sequence numbers in trees of values, by
 //! transactions in trees of rows.
 //!
-//! Entries come in the order of internal keys. A tree of rows is one by its entry in the version; without a host that knows
-//! transactions every version of its rows is kept.
+//! Entries come in the order of internal keys. What a tree is stands in the version; without a host that knows transactions
+//! every version of a row is kept, and every lock.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::base::ids::{SeqNo, TreeId, TxnId};
 use crate::base::key::{Kind, Trailer, split_full_key};
@@ -31,20 +31,22 @@ pub struct Kept<'a> {
 pub struct Keeper<'l> {
     values: DropRule,
     rows: Option<Box<dyn ValueRule + 'l>>,
-    row_trees: BTreeSet<TreeId>,
-    /// Tree prefix of the last key, and whether the tree is one of rows.
+    /// The trees that are not ones of values.
+    kinds: BTreeMap<TreeId, TreeKind>,
+    /// Tree prefix of the last key, and what that tree is.
     prefix: Vec<u8>,
-    in_rows: bool,
+    kind: TreeKind,
     /// The rest of the row is deleted with its key.
     row_deleted: bool,
     visible: SeqNo,
     frozen: Vec<u8>,
 }
 
-/// The trees of rows in `version`.
-fn row_trees(version: &Version) -> BTreeSet<TreeId> {
-    let is_rows = |options: &[u8]| TreeKind::from_options(options).is_ok_and(|kind| kind == TreeKind::Rows);
-    version.trees.iter().filter(|(_, tree)| is_rows(&tree.options)).map(|(&id, _)| id).collect()
+/// The trees of `version` that are not ones of values.
+fn kinds(version: &Version) -> BTreeMap<TreeId, TreeKind> {
+    let kind = |options: &[u8]| TreeKind::from_options(options).unwrap_or(TreeKind::Values);
+    let trees = version.trees.iter().map(|(&id, tree)| (id, kind(&tree.options)));
+    trees.filter(|(_, kind)| *kind != TreeKind::Values).collect()
 }
 
 /// The writer of a version that is not frozen.
@@ -60,17 +62,17 @@ impl<'l> Keeper<'l> {
     pub fn new(lsm: &'l Lsm) -> Result<Self> {
         let snapshots = lsm.live_snapshots();
         let visible = snapshots.last().copied().unwrap_or_default();
-        let row_trees = row_trees(&lsm.local_view().version);
+        let kinds = kinds(&lsm.local_view().version);
         let rows = match lsm.row_host.get() {
-            Some(host) if !row_trees.is_empty() => Some(host.rule()?),
+            Some(host) if !kinds.is_empty() => Some(host.rule()?),
             _ => None,
         };
         Ok(Self {
             values: DropRule::new(snapshots),
             rows,
-            row_trees,
+            kinds,
             prefix: Vec::new(),
-            in_rows: false,
+            kind: TreeKind::Values,
             row_deleted: false,
             visible,
             frozen: Vec::new(),
@@ -83,9 +85,9 @@ impl<'l> Keeper<'l> {
         Self {
             values: DropRule::new(Vec::new()),
             rows: None,
-            row_trees: row_trees(version),
+            kinds: kinds(version),
             prefix: Vec::new(),
-            in_rows: false,
+            kind: TreeKind::Values,
             row_deleted: false,
             visible: SeqNo::default(),
             frozen: Vec::new(),
@@ -95,7 +97,7 @@ impl<'l> Keeper<'l> {
     /// An entry as it is.
     pub fn as_is<'a>(&mut self, key: &[u8], trailer: Trailer, value: &'a [u8]) -> Kept<'a> {
         self.enter(key);
-        let is_version = self.in_rows && trailer.kind() == Some(Kind::Put);
+        let is_version = self.kind == TreeKind::Rows && trailer.kind() == Some(Kind::Put);
         Kept { trailer, value, txn: if is_version { writer_of(value) } else { None } }
     }
 
@@ -120,28 +122,42 @@ impl<'l> Keeper<'l> {
         if new_key {
             self.enter(key);
         }
-        if self.in_rows {
+        if self.kind == TreeKind::Rows {
             return self.judge_row(new_key, (key, trailer, value), covering, bottommost);
+        }
+        if self.kind == TreeKind::Locks && self.is_ended_lock(key, trailer)? {
+            return Ok(None);
         }
         let trailer = match self.values.judge(new_key, trailer, |bound| covering.covering_seqno(key, bound), bottommost)
         {
             Verdict::Keep => trailer,
+            // A file of locks that are in use now is to be looked at again: it keeps its numbers.
+            Verdict::KeepZeroSeqno if self.kind == TreeKind::Locks => trailer,
             Verdict::KeepZeroSeqno => trailer.without_seqno(),
             Verdict::Drop => return Ok(None),
         };
         Ok(Some(Kept { trailer, value, txn: None }))
     }
 
+    /// Whether an entry of a tree of locks is the lock of a transaction that has ended. Older entries of the key are, too.
+    fn is_ended_lock(&mut self, key: &[u8], trailer: Trailer) -> Result<bool> {
+        let owner = key.last_chunk().map(|bytes| TxnId(u64::from_be_bytes(*bytes)));
+        match (&mut self.rows, owner) {
+            (Some(rows), Some(owner)) if trailer.kind() == Some(Kind::Put) => Ok(!rows.is_running(owner)?),
+            _ => Ok(false),
+        }
+    }
+
     /// Notes which tree `key` is in.
     fn enter(&mut self, key: &[u8]) {
-        if self.row_trees.is_empty() || (!self.prefix.is_empty() && key.starts_with(&self.prefix)) {
+        if self.kinds.is_empty() || (!self.prefix.is_empty() && key.starts_with(&self.prefix)) {
             return;
         }
         self.prefix.clear();
-        self.in_rows = false;
+        self.kind = TreeKind::Values;
         if let Some((tree, user_key)) = split_full_key(key) {
             self.prefix.extend_from_slice(&key[..key.len() - user_key.len()]);
-            self.in_rows = self.row_trees.contains(&tree);
+            self.kind = self.kinds.get(&tree).copied().unwrap_or(TreeKind::Values);
         }
     }
 

@@ -11,6 +11,8 @@ pub enum TreeKind {
     Values,
     /// Versions of rows ([`row_version`](crate::format::row_version)), judged by their writers.
     Rows,
+    /// Row locks that memory had no room for; each ends with the transaction whose id ends its key.
+    Locks,
 }
 
 impl TreeKind {
@@ -20,6 +22,7 @@ impl TreeKind {
         match self {
             Self::Values => Vec::new(),
             Self::Rows => vec![1],
+            Self::Locks => vec![2],
         }
     }
 
@@ -31,6 +34,7 @@ impl TreeKind {
         match options {
             [] => Ok(Self::Values),
             [1] => Ok(Self::Rows),
+            [2] => Ok(Self::Locks),
             _ => Err(Error::usage(
                 "tree has options that this version of the engine does not know",
                 "Open it with the version of the engine that created it, or a newer one.",
@@ -60,6 +64,12 @@ pub trait ValueRule {
     /// # Errors
     /// Corruption-like messages for bytes that are no version (the caller knows the file), I/O of the host.
     fn judge(&mut self, value: &[u8], bottommost: bool, out: &mut Vec<u8>) -> Result<ValueVerdict>;
+
+    /// Whether a transaction runs, or is prepared.
+    ///
+    /// # Errors
+    /// I/O of the host.
+    fn is_running(&mut self, txn: TxnId) -> Result<bool>;
 }
 
 /// Knows the transactions.

@@ -103,7 +103,18 @@ impl Scan {
             Some(seqno) => (seqno, None),
             None => lsm.register_snapshot().map(|handle| (handle.seqno(), Some(handle)))?,
         };
-        Ok(Self {
+        Ok(Self::at(lsm, from, to, direction, seqno, snapshot))
+    }
+
+    fn at(
+        lsm: Arc<Lsm>,
+        from: Vec<u8>,
+        to: Option<Vec<u8>>,
+        direction: Direction,
+        seqno: SeqNo,
+        snapshot: Option<SnapshotHandle>,
+    ) -> Self {
+        Self {
             lsm,
             from,
             to,
@@ -119,7 +130,14 @@ impl Scan {
             finished: false,
             batch: Batch::default(),
             rows: FIRST_ROWS,
-        })
+        }
+    }
+
+    /// A scan that sees, in each of its batches, everything that is visible by then. It protects no sequence number: for
+    /// trees in which a chooser decides what counts.
+    #[must_use]
+    pub fn unanchored(lsm: Arc<Lsm>, from: Vec<u8>, to: Option<Vec<u8>>, direction: Direction) -> Self {
+        Self::at(lsm, from, to, direction, SeqNo::MAX, None)
     }
 
     /// The next row as (full key, value); `None` at the end.

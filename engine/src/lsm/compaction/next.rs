@@ -8,7 +8,7 @@ use crate::base::ids::{FileNumber, Level};
 use crate::base::limits::LEVEL_COUNT;
 use crate::error::Result;
 use crate::lsm::Lsm;
-use crate::lsm::compaction::pick::{Choice, FileShape, Policy, Shape, pick, pick_manual};
+use crate::lsm::compaction::pick::{Choice, FileShape, Policy, Shape, pick, pick_manual, pick_rewrite};
 use crate::lsm::compaction::run::MergePlan;
 use crate::lsm::stall::StallInput;
 use crate::lsm::view::{FileEntry, View};
@@ -62,8 +62,9 @@ impl Lsm {
         Ok(waiting || !self.busy().list().is_empty() || pick(&self.shape(&view), &self.policy()) != Choice::Idle)
     }
 
-    /// Merges everything to the last level.
+    /// Merges everything to the last level, and rewrites what was there before and may hold garbage.
     pub(crate) fn compact_all(&self) -> Result<()> {
+        let made_before = FileNumber(self.control().next_file.load(Ordering::Relaxed));
         loop {
             self.check_open()?;
             let seen = self.control().progress.current();
@@ -71,10 +72,12 @@ impl Lsm {
                 let claim = self.claim_manifest()?;
                 self.catch_up_claimed(&claim)?;
                 let view = self.local_view();
-                if (0..LEVEL_COUNT - 1).all(|level| view.levels[level].is_empty()) {
-                    return Ok(());
-                }
-                let choice = pick_manual(&self.shape(&view));
+                let choice = if (0..LEVEL_COUNT - 1).all(|level| view.levels[level].is_empty()) {
+                    let Some(choice) = pick_rewrite(&self.shape(&view), made_before) else { return Ok(()) };
+                    choice
+                } else {
+                    pick_manual(&self.shape(&view))
+                };
                 self.start_plan(choice, view)
             };
             match plan {

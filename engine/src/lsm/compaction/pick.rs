@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::base::ids::{FileNumber, Level};
+use crate::base::ids::{FileNumber, Level, SeqNo};
 use crate::base::limits::LEVEL_COUNT;
 use crate::format::version_edit::FileMeta;
 
@@ -254,4 +254,18 @@ pub fn pick_manual(shape: &Shape) -> Choice {
         output: Level(output as u8),
         reason: Reason::Manual,
     }
+}
+
+/// A file of the last level that was made before file `made_before` and may hold what readers of that time needed: when all
+/// its sequence numbers are forgotten, it holds nothing else. `None`: there is none left; idle: it is busy.
+#[must_use]
+pub fn pick_rewrite(shape: &Shape, made_before: FileNumber) -> Option<Choice> {
+    let last = LEVEL_COUNT - 1;
+    let stale = |file: &&FileShape| file.meta.number < made_before && file.meta.largest_seqno > SeqNo(0);
+    let file = shape.levels[last].iter().find(stale)?;
+    if file.busy {
+        return Some(Choice::Idle);
+    }
+    let level = Level(last as u8);
+    Some(Choice::Merge { inputs: vec![(level, file.meta.number)], output: level, reason: Reason::Manual })
 }
