@@ -143,9 +143,10 @@ impl Scan {
     /// The next row as (full key, value); `None` at the end.
     ///
     /// # Errors
-    /// I/O, corruption.
+    /// I/O, corruption, closed.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        self.lsm.check_not_closed()?;
         while self.batch.at == self.batch.ends.len() {
             if self.finished {
                 return Ok(None);
