@@ -5,6 +5,8 @@ pub mod background;
 pub mod batch;
 pub mod engine;
 pub mod open;
+pub mod repair;
 pub mod scan;
 pub mod snapshot;
 pub mod tree;
+pub mod verify;

@@ -266,6 +266,13 @@ pub trait Env: Send + Sync + 'static {
     /// Usage when another process (or another engine of this one) holds it; I/O.
     fn lock(&self, path: &Path) -> Result<Box<dyn DirLock>>;
 
+    /// Who holds the lock file `path`, as a message says it; `None` when nobody does. Changes nothing. Where the kernel has
+    /// to be asked, whoever takes the lock at this very moment may be refused.
+    ///
+    /// # Errors
+    /// I/O.
+    fn lock_holder(&self, path: &Path) -> Result<Option<String>>;
+
     /// Bytes that may still be written in the file system of `dir`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! `rotate`, `flush`, `install`, `compaction::run`. All of them may be called from any thread of any process that is
 //! attached to the region.
 
-use crate::mem::sync::{AtomicU64, Ordering};
+use crate::mem::sync::{AtomicU32, AtomicU64, Ordering};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -128,6 +128,8 @@ pub struct Lsm {
     queues: Mutex<Vec<Box<dyn IoQueue>>>,
     /// During recovery, where the record being applied starts.
     replaying: AtomicU64,
+    /// This process has closed its handle; others may go on.
+    left: AtomicU32,
     control: Part<Control>,
     publish: Part<PublishQueue>,
     busy: Part<BusyFiles>,
@@ -162,6 +164,7 @@ impl Lsm {
             row_host: OnceLock::new(),
             queues: Mutex::new(Vec::new()),
             replaying: AtomicU64::new(0),
+            left: AtomicU32::new(0),
             control: parts.control,
             publish: parts.publish,
             busy: parts.busy,
@@ -246,9 +249,10 @@ impl Lsm {
     /// The newest view, following the manifest when another process has moved on.
     ///
     /// # Errors
-    /// I/O, corruption.
+    /// I/O, corruption, closed.
     #[inline]
     pub fn view(&self) -> Result<Guard<Arc<View>>> {
+        self.check_not_closed()?;
         let view = self.views.load();
         if view.version.number >= self.control().version.load(Ordering::SeqCst) {
             return Ok(view);
@@ -261,7 +265,7 @@ impl Lsm {
     /// The newest view, to keep.
     ///
     /// # Errors
-    /// I/O, corruption.
+    /// I/O, corruption, closed.
     pub fn view_full(&self) -> Result<Arc<View>> {
         Ok(Guard::into_inner(self.view()?))
     }
@@ -269,8 +273,9 @@ impl Lsm {
     /// Registers what is visible now as a snapshot that garbage collection respects.
     ///
     /// # Errors
-    /// Usage when all cells are taken.
+    /// Usage when all cells are taken; closed.
     pub fn register_snapshot(&self) -> Result<SnapshotHandle> {
+        self.check_not_closed()?;
         self.snapshots.register(&self.control().visible).ok_or_else(|| {
             Error::usage(
                 format!("{} snapshots are open", self.options.snapshots),
@@ -311,11 +316,30 @@ impl Lsm {
         })
     }
 
-    /// Fails when the engine was shut for writing.
+    /// Takes this process out: its calls fail from now on.
+    pub(crate) fn leave(&self) {
+        self.left.store(1, Ordering::Release);
+    }
+
+    /// Fails when the engine was closed, by this process or for all. After a failure reads go on, so this is not
+    /// [`check_open`](Self::check_open).
+    ///
+    /// # Errors
+    /// Closed.
+    #[inline]
+    pub(crate) fn check_not_closed(&self) -> Result<()> {
+        if self.left.load(Ordering::Relaxed) != 0 || self.control().is_closed() {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    /// Fails when the engine was shut for writing, or closed.
     ///
     /// # Errors
     /// Closed.
     pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_not_closed()?;
         if self.control().is_poisoned() {
             return Err(Error::Closed("an earlier failure shut it for writing; open it again to recover".into()));
         }
@@ -335,6 +359,11 @@ impl Lsm {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::Closed("close was called".into())
 }
 
 /// The error after a process died while it held a lock or was in the middle of a write.

@@ -154,14 +154,22 @@ impl Manifest {
                 "Create one, or name its directory.",
             ));
         };
-        let path = dir.join(manifest_name(number));
-        let file = env.open(&path, OpenMode::READ).map_err(|error| {
+        Self::read(env, dir, number, apply).map_err(|error| {
             if !current::is_kind(&error, io::ErrorKind::NotFound) {
                 return error;
             }
             let what = format!("it names {}, which does not exist", manifest_name(number));
             Error::corruption(&dir.join(current::CURRENT), 0, what)
-        })?;
+        })
+    }
+
+    /// As [`load`](Self::load), for manifest `number`, in force or not. What `apply` got before an error is good.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); I/O when there is no such file.
+    pub fn read(env: &Arc<dyn Env>, dir: &Path, number: FileNumber, apply: Apply<'_>) -> Result<Loaded> {
+        let path = dir.join(manifest_name(number));
+        let file = env.open(&path, OpenMode::READ)?;
         let len = file.len()?;
         let bytes = read_range(&file, 0, len)?;
         let header = FileHeader::decode(&bytes).map_err(|error| refused(&path, 0, error))?;

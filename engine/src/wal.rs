@@ -188,4 +188,11 @@ pub trait Log: Send + Sync {
 
     /// Counters.
     fn stats(&self) -> LogStats;
+
+    /// Makes everything durable and closes the log for all processes. The next recovery then knows at once that nothing
+    /// is missing, and that damage to any record is damage.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush); closed when it is closed already.
+    fn close(&self) -> Result<()>;
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
 /// Every file in a `testdata` directory, with its bytes.
 fn golden_files(workspace: &Workspace) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    let mut open = vec![workspace.path("engine/src"), workspace.path("tests")];
+    let mut open = vec![workspace.path("engine/src"), workspace.path("engine/cli"), workspace.path("tests")];
     while let Some(dir) = open.pop().filter(|dir| dir.is_dir()) {
         for entry in fs::read_dir(&dir).map_err(|e| Failure::file(&dir, "list", &e))? {
             let path = entry.map_err(|e| Failure::file(&dir, "list", &e))?.path();

@@ -27,11 +27,13 @@ pub struct Core {
     background: Mutex<Option<Background>>,
     /// Held by the process that opened the directory; `None` in one that attached.
     lock: Mutex<Option<Box<dyn DirLock>>>,
+    is_owner: bool,
 }
 
 impl Core {
     pub(crate) fn new(lsm: Arc<Lsm>, background: Option<Background>, lock: Option<Box<dyn DirLock>>) -> Self {
-        Self { lsm, background: Mutex::new(background), lock: Mutex::new(lock) }
+        let is_owner = lock.is_some();
+        Self { lsm, background: Mutex::new(background), lock: Mutex::new(lock), is_owner }
     }
 }
 
@@ -44,8 +46,8 @@ impl Drop for Core {
     }
 }
 
-/// An open engine. Cheap to clone; usable from any thread. It closes when the last handle (trees, scans and snapshots are
-/// handles too) is dropped, or by [`close`](Self::close).
+/// An open engine. Cheap to clone; usable from any thread. It ends with [`close`](Self::close), or when the last handle
+/// (trees, scans and snapshots are handles too) is dropped.
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
@@ -158,6 +160,7 @@ impl Engine {
     /// # Errors
     /// I/O, closed.
     pub fn sync(&self) -> Result<()> {
+        self.lsm().check_not_closed()?;
         let log = self.lsm().log();
         log.flush(log.position())
     }
@@ -167,7 +170,7 @@ impl Engine {
     /// # Errors
     /// Usage when too many are open.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::take(self.lsm())
+        Snapshot::take(&self.core)
     }
 
     /// Does one piece of background work (a flush, a compaction, a deletion); whether there was any. For hosts that set
@@ -179,19 +182,40 @@ impl Engine {
         self.lsm().run_next_job()
     }
 
-    /// Ends background work, makes the log stable and gives the directory free. Dropping the last handle does the same but
-    /// cannot report errors.
+    /// Closes the engine for all handles and all attached processes: ends background work, writes memtables to SSTs, ends
+    /// the log with a record that proves it whole, and gives the directory free. The next open then has nothing to replay
+    /// and knows that damage to any record is damage. In a process that has attached, this makes the log stable and ends
+    /// the handles of this process alone.
+    ///
+    /// Dropping the last handle instead loses nothing that survives the process, but leaves the rest to the next open.
     ///
     /// # Errors
-    /// I/O, closed: what was acknowledged as durable is safe all the same.
+    /// I/O: what was acknowledged as durable is safe all the same. Closed, when it is closed already.
     pub fn close(self) -> Result<()> {
+        let lsm = self.lsm();
+        lsm.check_not_closed()?;
         if let Some(background) = self.core.background.lock().take() {
             background.stop();
         }
-        let result = if self.lsm().control().is_poisoned() { Ok(()) } else { self.sync() };
+        // After a failure the log says nothing that the next open does not find out better.
+        let is_sound = !lsm.control().is_poisoned();
+        if !self.core.is_owner {
+            let result = if is_sound { self.sync() } else { Ok(()) };
+            lsm.leave();
+            return result;
+        }
+        let result = if is_sound { self.end_log() } else { Ok(()) };
+        lsm.control().close();
         self.core.lock.lock().take();
-        self.lsm().control().poison();
         result
+    }
+
+    fn end_log(&self) -> Result<()> {
+        if let Err(error) = self.flush() {
+            // What is in memory is in the log, too, and will be replayed.
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not write memtables out before closing");
+        }
+        self.lsm().log().close()
     }
 
     /// Whether `durability` needs a sync; exposed for hosts that batch their own.

@@ -15,19 +15,18 @@ use crate::lsm::control::{MemtableList, state};
 use crate::lsm::stats::Counter;
 use crate::lsm::version::Version;
 use crate::lsm::version::builder::load;
-use crate::lsm::view::Views;
+use crate::lsm::view::{Views, parse_sst_name};
 use crate::lsm::{Lsm, LsmParts, layout};
+use crate::manifest::current::{CURRENT, CURRENT_TEMPORARY};
 use crate::manifest::{Loaded, Manifest, manifest_name, parse_manifest_name};
 use crate::mem::region::{Part, Region};
 use crate::options::Options;
 use crate::wal::{FileLog, LogOptions, LogPlace, LogShared, Record};
 
 /// The version of the directory's format that this code writes.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// The lock file.
-const LOCK: &str = "LOCK";
-/// Names the newest manifest.
-const CURRENT: &str = "CURRENT";
+pub const LOCK: &str = "LOCK";
 
 /// See [`Engine::open`](crate::Engine::open).
 pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Result<Core> {
@@ -203,9 +202,10 @@ fn remove_orphans(lsm: &Lsm) -> Result<()> {
     let live: BTreeSet<_> = view.files().map(|(_, file)| crate::lsm::view::sst_name(file.meta.number)).collect();
     let manifest = manifest_name(FileNumber(lsm.control().manifest_number.load(Ordering::SeqCst)));
     for name in lsm.env.list(&lsm.dir)? {
-        let orphan = (name.ends_with(".sst") && !live.contains(&name))
+        // Only names that an engine gives: what somebody else put here is not ours to remove.
+        let orphan = (parse_sst_name(&name).is_some() && !live.contains(&name))
             || (parse_manifest_name(&name).is_some() && name != manifest)
-            || name.ends_with(".tmp");
+            || name == CURRENT_TEMPORARY;
         if orphan {
             lsm.env.remove(&lsm.dir.join(&name))?;
         }

@@ -1,5 +1,8 @@
 //! A scan over one tree, as rows of (key, value).
 
+use std::sync::Arc;
+
+use crate::db::engine::Core;
 use crate::db::snapshot::Snapshot;
 use crate::error::Result;
 use crate::lsm::scan::Scan;
@@ -10,17 +13,19 @@ pub struct TreeScan {
     prefix_len: usize,
     /// Keeps what the scan sees from being collected.
     _snapshot: Option<Snapshot>,
+    /// Keeps the engine open.
+    _core: Arc<Core>,
 }
 
 impl TreeScan {
-    pub(crate) const fn new(scan: Scan, prefix_len: usize, snapshot: Option<Snapshot>) -> Self {
-        Self { scan, prefix_len, _snapshot: snapshot }
+    pub(crate) const fn new(core: Arc<Core>, scan: Scan, prefix_len: usize, snapshot: Option<Snapshot>) -> Self {
+        Self { scan, prefix_len, _snapshot: snapshot, _core: core }
     }
 
     /// The next row without copying it; `None` at the end.
     ///
     /// # Errors
-    /// I/O, corruption.
+    /// I/O, corruption, closed.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
         let prefix_len = self.prefix_len;

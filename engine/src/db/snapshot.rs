@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::base::ids::SeqNo;
+use crate::db::engine::Core;
 use crate::error::Result;
-use crate::lsm::Lsm;
 use crate::mem::snapshots::SnapshotHandle;
 
 struct Registered {
-    lsm: Arc<Lsm>,
+    /// Keeps the engine open.
+    core: Arc<Core>,
     /// Taken out by `drop` only.
     handle: Option<SnapshotHandle>,
     seqno: SeqNo,
@@ -17,7 +18,7 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
-            self.lsm.release_snapshot(handle);
+            self.core.lsm.release_snapshot(handle);
         }
     }
 }
@@ -30,10 +31,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn take(lsm: &Arc<Lsm>) -> Result<Self> {
-        let handle = lsm.register_snapshot()?;
+    pub(crate) fn take(core: &Arc<Core>) -> Result<Self> {
+        let handle = core.lsm.register_snapshot()?;
         let seqno = handle.seqno();
-        Ok(Self { registered: Arc::new(Registered { lsm: Arc::clone(lsm), handle: Some(handle), seqno }) })
+        Ok(Self { registered: Arc::new(Registered { core: Arc::clone(core), handle: Some(handle), seqno }) })
     }
 
     /// The largest sequence number that the snapshot sees.

@@ -205,7 +205,7 @@ impl Tree {
         };
         let seqno: Option<SeqNo> = snapshot.as_ref().map(Snapshot::seqno);
         let scan = Scan::new(Arc::clone(&self.core.lsm), from, to, direction, seqno)?;
-        Ok(TreeScan::new(scan, self.prefix.len(), snapshot))
+        Ok(TreeScan::new(Arc::clone(&self.core), scan, self.prefix.len(), snapshot))
     }
 
     /// The engine this tree belongs to.

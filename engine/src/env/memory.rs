@@ -229,6 +229,11 @@ impl Env for MemoryEnv {
         Ok(Box::new(MemoryLock { world: Arc::clone(&self.world), path: path.to_owned(), epoch }))
     }
 
+    fn lock_holder(&self, path: &Path) -> Result<Option<String>> {
+        let disk = self.world.live_disk(None, path, "look at the lock")?;
+        Ok(disk.is_locked(path).then(|| "another engine".to_owned()))
+    }
+
     fn free_space(&self, dir: &Path) -> Result<u64> {
         Ok(self.world.live_disk(None, dir, "measure the free space of")?.free_space())
     }

@@ -113,6 +113,10 @@ impl Env for PoolEnv {
         names::lock(path)
     }
 
+    fn lock_holder(&self, path: &Path) -> Result<Option<String>> {
+        names::lock_holder(path)
+    }
+
     fn free_space(&self, dir: &Path) -> Result<u64> {
         sys::free_space(dir).map_err(|error| Error::io(dir, "measure the free space of", error))
     }

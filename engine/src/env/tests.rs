@@ -235,13 +235,17 @@ fn a_lock_has_one_holder() {
     for world in worlds() {
         world.env.create_dir(&world.path("sub")).unwrap();
         let path = world.path("LOCK");
+        assert_eq!(world.env.lock_holder(&path).unwrap(), None);
+        assert!(world.list().is_empty(), "a look creates nothing");
         let lock = world.env.lock(&path).unwrap();
+        assert!(world.env.lock_holder(&path).unwrap().unwrap().starts_with("another engine"));
         let again = world.env.lock(&path).err().unwrap();
         assert_eq!(again.class(), Class::Usage);
         assert!(!again.hint().is_empty());
         assert!(world.env.lock(&world.path("./LOCK")).is_err());
         let other = world.env.lock(&world.path("LOCK2")).unwrap();
         drop(lock);
+        assert_eq!(world.env.lock_holder(&path).unwrap(), None);
         drop(world.env.lock(&path).unwrap());
         drop(world.env.lock(&path).unwrap());
         drop(other);
@@ -252,6 +256,7 @@ fn a_lock_has_one_holder() {
             foreign.try_lock().unwrap();
             let refused = world.env.lock(&path).err().unwrap();
             assert_eq!(refused.class(), Class::Usage);
+            assert!(world.env.lock_holder(&path).unwrap().is_some());
             foreign.unlock().unwrap();
             assert!(world.env.lock(&path).is_ok(), "a refused lock leaves nothing behind");
         }

@@ -72,6 +72,10 @@ impl Env for UringEnv {
         self.pool.lock(path)
     }
 
+    fn lock_holder(&self, path: &Path) -> Result<Option<String>> {
+        self.pool.lock_holder(path)
+    }
+
     fn free_space(&self, dir: &Path) -> Result<u64> {
         self.pool.free_space(dir)
     }

@@ -171,6 +171,12 @@ impl<'a> Stored<'a> {
         self.raw_len
     }
 
+    /// Whether the payload is stored compressed.
+    #[must_use]
+    pub const fn is_compressed(&self) -> bool {
+        self.compressed
+    }
+
     /// Writes the payload before compression to the start of `out`; returns its length.
     ///
     /// # Errors

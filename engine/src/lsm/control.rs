@@ -24,7 +24,7 @@ shared_struct! {
         pub memtables: AtomicU64,
         /// Set while a rotation waits for the writers of the old memtable.
         pub writers_blocked: AtomicU32,
-        /// 0 fresh, 1 recovery has finished and everyone may work, 2 shut after a failure.
+        /// 0 fresh, 1 recovery has finished and everyone may work, 2 shut after a failure, 3 closed. It only rises.
         pub state: AtomicU32,
         _pad: [AtomicU64; 4],
         /// Number of the newest version.
@@ -66,6 +66,8 @@ pub mod state {
     pub const READY: u32 = 1;
     /// Shut for writing after a failure; the engine must be opened anew.
     pub const POISONED: u32 = 2;
+    /// Closed by the process that opened it: nobody may read or write any more.
+    pub const CLOSED: u32 = 3;
 }
 
 impl Control {
@@ -81,7 +83,16 @@ impl Control {
 
     /// Shuts the engine for writing and wakes everybody who waits.
     pub fn poison(&self) {
-        self.state.store(state::POISONED, Ordering::SeqCst);
+        self.raise_state(state::POISONED);
+    }
+
+    /// Ends the engine for every process and wakes everybody who waits.
+    pub fn close(&self) {
+        self.raise_state(state::CLOSED);
+    }
+
+    fn raise_state(&self, state: u32) {
+        self.state.fetch_max(state, Ordering::SeqCst);
         self.progress.notify();
         self.work.notify();
     }
@@ -96,9 +107,15 @@ impl Control {
         self.locks_spilled.store(1, Ordering::SeqCst);
     }
 
-    /// Whether the engine was shut for writing.
+    /// Whether the engine was shut for writing, or closed.
     pub fn is_poisoned(&self) -> bool {
-        self.state.load(Ordering::Acquire) == state::POISONED
+        self.state.load(Ordering::Acquire) >= state::POISONED
+    }
+
+    /// Whether the engine was closed.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == state::CLOSED
     }
 }
 

@@ -143,7 +143,7 @@ impl Scan {
     /// The next row as (full key, value); `None` at the end.
     ///
     /// # Errors
-    /// I/O, corruption.
+    /// I/O, corruption, closed.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
         self.next_chosen(&mut Newest)
@@ -155,6 +155,7 @@ impl Scan {
     /// I/O, corruption; whatever the chooser returned: the scan may not be used any more.
     #[inline]
     pub fn next_chosen(&mut self, chooser: &mut dyn Chooser) -> Result<Option<(&[u8], &[u8])>> {
+        self.lsm.check_not_closed()?;
         while self.batch.at == self.batch.ends.len() {
             if self.finished {
                 return Ok(None);

@@ -49,6 +49,13 @@ pub fn sst_name(number: FileNumber) -> String {
     format!("{number}.sst")
 }
 
+/// The number of the SST called `name`; `None` for any other file.
+#[must_use]
+pub fn parse_sst_name(name: &str) -> Option<FileNumber> {
+    let number = FileNumber(name.strip_suffix(".sst")?.parse().ok()?);
+    (sst_name(number) == name).then_some(number)
+}
+
 impl FileEntry {
     /// The open file.
     ///

@@ -29,7 +29,7 @@ impl Lsm {
     /// I/O (the log, a full disk), closed.
     pub fn write(&self, batch: &[u8], count: u64, durability: Durability) -> Result<()> {
         if count == 0 {
-            return Ok(());
+            return self.check_not_closed();
         }
         let end = self.write_unsynced(batch, count)?;
         if durability == Durability::Machine {

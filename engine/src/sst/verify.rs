@@ -4,7 +4,7 @@
 use crate::base::checksum::key_hash;
 use crate::base::ids::SeqNo;
 use crate::base::key::{Kind, Trailer, compare};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Decoded;
 use crate::format::block::iter::{BlockIter, check_block};
 use crate::format::block::{BlockHandle, BlockType};
@@ -17,13 +17,17 @@ use super::reader::SstReader;
 
 /// The walk so far.
 struct Walk {
-    /// Separator of the block before, with its trailer; `None` at the start.
+    /// Separator of the block before, with its trailer; `None` at the start and behind damage.
     separator: Option<(Vec<u8>, Trailer)>,
     /// What the entries amount to.
     counted: Properties,
-    /// The filter's partitions.
-    filter: Vec<Vec<u8>>,
+    /// The filter's partitions; `None` without a filter, or when one of them is damaged.
+    filter: Option<Vec<Vec<u8>>>,
     payload: Vec<u8>,
+    /// Where the next data block must be.
+    at: u64,
+    /// Nothing was passed over, so the counts must fit.
+    whole: bool,
 }
 
 impl SstReader {
@@ -32,59 +36,112 @@ impl SstReader {
     /// # Errors
     /// Corruption: the first thing that is wrong; I/O.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let mut first = None;
+        self.verify_all(progress, &mut |error| {
+            first.get_or_insert(error);
+        })?;
+        first.map_or(Ok(()), Err)
+    }
+
+    /// As [`verify`](Self::verify), but goes on behind a damaged block and hands each error to `damage`.
+    ///
+    /// # Errors
+    /// I/O, when not even a read can be started.
+    pub fn verify_all(&self, progress: &mut dyn FnMut(u64), damage: &mut dyn FnMut(Error)) -> Result<()> {
         let properties = self.properties();
         let mut walk = Walk {
             separator: None,
             counted: Properties { smallest_seqno: SeqNo::MAX, ..Properties::default() },
-            filter: self.read_filter()?,
+            filter: self.read_filter(damage),
             payload: Vec::new(),
+            at: 0,
+            whole: true,
         };
         let mut stream = ReadAheadStream::new(&self.env, &self.blocks.file, properties.data_end)?;
         stream.start(0, CHUNK_MAX);
-        let (mut at, mut partition_bytes, mut separator) = (0, Vec::new(), Vec::new());
         for partition in 0..self.partition_starts.len() {
-            let handle = self.partition_handle(partition)?;
-            self.blocks.read_vec(&handle, BlockType::Index, &mut partition_bytes)?;
-            let index = self.blocks.checked(&handle, IndexBlock::parse(&partition_bytes))?;
-            self.blocks.checked(&handle, index.check())?;
-            if self.partition_starts.get(partition) != Some(&at) {
-                return Err(self.blocks.corrupt(handle.offset, "footer has another start for an index partition"));
-            }
-            for entry in 0..index.len() {
-                let data = self.blocks.checked(&handle, index.handle(entry))?;
-                let trailer = self.blocks.checked(&handle, index.separator(entry, &mut separator))?;
-                if data.offset != at {
-                    return Err(self.blocks.corrupt(data.offset, "data blocks have gaps"));
-                }
-                self.blocks.open_vec(&data, BlockType::Data, stream.stored(&data)?, &mut walk.payload)?;
-                self.blocks
-                    .checked(&data, walk.block(&data, properties, self.filter.as_ref(), (&separator, trailer)))?;
-                at = data.end();
-                progress(at);
-            }
-            let top = self.partition_separator(partition, &mut partition_bytes)?;
-            if walk.separator.as_ref().is_none_or(|(key, trailer)| *key != partition_bytes || *trailer != top) {
-                return Err(self.blocks.corrupt(handle.offset, "top index has another separator than its partition"));
+            if let Err(error) = self.verify_partition(partition, &mut walk, &mut stream, progress, damage) {
+                damage(error);
+                walk.separator = None;
+                walk.whole = false;
+                walk.at = self.partition_starts.get(partition + 1).copied().unwrap_or(properties.data_end);
             }
         }
-        if at != properties.data_end {
-            return Err(self.blocks.corrupt(at, "data blocks do not fill their place"));
+        if walk.at != properties.data_end {
+            damage(self.blocks.corrupt(walk.at, "data blocks do not fill their place"));
+        } else if walk.whole
+            && let Err(error) = self.compare_counts(walk.counted)
+        {
+            damage(error);
         }
-        self.compare_counts(walk.counted)?;
         progress(self.file_len());
         Ok(())
     }
 
-    fn read_filter(&self) -> Result<Vec<Vec<u8>>> {
-        let mut partitions = Vec::new();
-        if let Some(filter) = &self.filter {
-            for partition in 0..filter.partitions() {
-                let mut lines = Vec::new();
-                self.blocks.read_vec(&filter.handle(partition), BlockType::Filter, &mut lines)?;
-                partitions.push(lines);
-            }
+    /// Checks an index partition and the data blocks that it names.
+    fn verify_partition(
+        &self,
+        partition: usize,
+        walk: &mut Walk,
+        stream: &mut ReadAheadStream,
+        progress: &mut dyn FnMut(u64),
+        damage: &mut dyn FnMut(Error),
+    ) -> Result<()> {
+        let (mut bytes, mut separator) = (Vec::new(), Vec::new());
+        let handle = self.partition_handle(partition)?;
+        self.blocks.read_vec(&handle, BlockType::Index, &mut bytes)?;
+        let index = self.blocks.checked(&handle, IndexBlock::parse(&bytes))?;
+        self.blocks.checked(&handle, index.check())?;
+        if self.partition_starts.get(partition) != Some(&walk.at) {
+            return Err(self.blocks.corrupt(handle.offset, "footer has another start for an index partition"));
         }
-        Ok(partitions)
+        let mut last = None;
+        for entry in 0..index.len() {
+            let data = self.blocks.checked(&handle, index.handle(entry))?;
+            let trailer = self.blocks.checked(&handle, index.separator(entry, &mut separator))?;
+            if data.offset != walk.at {
+                return Err(self.blocks.corrupt(data.offset, "data blocks have gaps"));
+            }
+            if let Err(error) = self.verify_block(&data, walk, stream, (&separator, trailer)) {
+                damage(error);
+                walk.separator = None;
+                walk.whole = false;
+            }
+            walk.at = data.end();
+            last = Some(trailer);
+            progress(walk.at);
+        }
+        let top = self.partition_separator(partition, &mut bytes)?;
+        if last != Some(top) || separator != bytes {
+            return Err(self.blocks.corrupt(handle.offset, "top index has another separator than its partition"));
+        }
+        Ok(())
+    }
+
+    fn verify_block(
+        &self,
+        handle: &BlockHandle,
+        walk: &mut Walk,
+        stream: &mut ReadAheadStream,
+        separator: (&[u8], Trailer),
+    ) -> Result<()> {
+        self.blocks.open_vec(handle, BlockType::Data, stream.stored(handle)?, &mut walk.payload)?;
+        self.blocks.checked(handle, walk.block(handle, self.properties(), self.filter.as_ref(), separator))
+    }
+
+    fn read_filter(&self, damage: &mut dyn FnMut(Error)) -> Option<Vec<Vec<u8>>> {
+        let filter = self.filter.as_ref()?;
+        let mut partitions = Vec::new();
+        let mut is_whole = true;
+        for partition in 0..filter.partitions() {
+            let mut lines = Vec::new();
+            if let Err(error) = self.blocks.read_vec(&filter.handle(partition), BlockType::Filter, &mut lines) {
+                damage(error);
+                is_whole = false;
+            }
+            partitions.push(lines);
+        }
+        is_whole.then_some(partitions)
     }
 
     /// Compares what was counted with what the footer says.
@@ -154,10 +211,10 @@ impl Walk {
             counted.raw_value_bytes += iter.value().len() as u64;
             counted.smallest_seqno = counted.smallest_seqno.min(trailer.seqno());
             counted.largest_seqno = counted.largest_seqno.max(trailer.seqno());
-            if let Some(filter) = filter {
+            if let Some((filter, partitions)) = filter.zip(self.filter.as_ref()) {
                 let hash = key_hash(key);
                 let slot = filter.slot(hash);
-                let lines = self.filter.get(slot.partition as usize).map(Vec::as_slice).unwrap_or_default();
+                let lines = partitions.get(slot.partition as usize).map(Vec::as_slice).unwrap_or_default();
                 if !filter.matches(lines, slot, hash)? {
                     return Err("key of the block is not in the filter");
                 }

@@ -98,6 +98,21 @@ pub fn check(place: &LogPlace, from: Option<Lsn>, report: &mut dyn FnMut(&CheckL
     Ok(())
 }
 
+/// Where the first record starts that is found in segments; `None` when there is none. What stands before it is the end of
+/// a record that began in a segment that is gone.
+///
+/// # Errors
+/// Corruption of a segment's header; I/O; usage for impossible options.
+pub fn first_record(place: &LogPlace) -> Result<Option<Lsn>> {
+    place.validate()?;
+    let Some(&lowest) = place.segments()?.first() else { return Ok(None) };
+    let first = place.segment_start(lowest);
+    let (stream, _) = Stream::open(place, first)?;
+    let until = stream.segments_end();
+    let mut walk = Walk { until, scanner: Scanner::new(place, stream), place, records: 0, problems: 0 };
+    Ok(walk.find(first)?.map(|found| found.next))
+}
+
 /// Checks headers, lengths and numbering of the segments from number `from` on. The lowest number, or `None` after a
 /// problem.
 fn check_segments(place: &LogPlace, from: u64, report: &mut dyn FnMut(&CheckLine)) -> Result<Option<u64>> {

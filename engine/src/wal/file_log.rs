@@ -112,26 +112,6 @@ impl FileLog {
         SeqNo(self.shared().next_seqno.load(Ordering::Acquire))
     }
 
-    /// Makes everything durable and closes the log for all processes. The next recovery then knows at once that nothing
-    /// is missing, and that damage to any record is damage.
-    ///
-    /// # Errors
-    /// As [`Log::flush`].
-    pub fn close(&self) -> Result<()> {
-        self.flush(self.position())?;
-        let none = Stored { bytes: &[], raw_len: 0, compressed: false };
-        let end = self.place_record(RecordKind::Noop, none, 0)?.end;
-        self.flush(end)?;
-        let shared = self.shared();
-        let guard = self.lock_appends()?;
-        if self.position() == end {
-            self.ring.mark(Mark::Closed, end);
-        }
-        shared.fail(Failure::Closed, 0, None);
-        drop(guard);
-        Ok(())
-    }
-
     fn lock_appends(&self) -> Result<LockGuard<'_>> {
         let shared = self.shared();
         shared.lock.lock().map_err(|_| shared.fail(Failure::OwnerDied, 0, None))
@@ -566,6 +546,21 @@ impl Log for FileLog {
             segments_recycled: load(&shared.recycled),
             segments_archived: load(&shared.archived),
         }
+    }
+
+    fn close(&self) -> Result<()> {
+        self.flush(self.position())?;
+        let none = Stored { bytes: &[], raw_len: 0, compressed: false };
+        let end = self.place_record(RecordKind::Noop, none, 0)?.end;
+        self.flush(end)?;
+        let shared = self.shared();
+        let guard = self.lock_appends()?;
+        if self.position() == end {
+            self.ring.mark(Mark::Closed, end);
+        }
+        shared.fail(Failure::Closed, 0, None);
+        drop(guard);
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 //! - *Clean*: nothing of the log at or beyond the end.
 //!
 //! A flipped bit in the very last synced records is told from a torn tail only by the durable mark, which a power failure
-//! may have lost; `FileLog::close` ends the log with a record that says how far it was synced, for that reason.
+//! may have lost; `Log::close` ends the log with a record that says how far it was synced, for that reason.
 
 use super::LogPlace;
 use super::ring::Image;

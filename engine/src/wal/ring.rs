@@ -3,13 +3,13 @@
 //! Byte `p` of the log is at `p % ring length`. Bytes go in and out word by word with relaxed atomics; whoever publishes a
 //! position (`filled`, with release) orders them. Words hold their bytes in little-endian order.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::LogPlace;
 use super::segments::BUFFER_NAME;
 use crate::base::ids::Lsn;
-use crate::base::limits::IO_ALIGN;
-use crate::env::{OpenMode, SharedMap};
+use crate::env::{File, OpenMode, SharedMap};
 use crate::error::{Error, Result};
 use crate::format::log_buffer::{BUFFER_HEADER_LEN, BUFFER_HEADER_WORDS, BufferHeader, Mark};
 use crate::format::log_record::{LSN_MAX, RECORD_ALIGN};
@@ -115,9 +115,9 @@ fn get(words: &[AtomicU64], at: Lsn, out: &mut [u8]) {
     }
 }
 
-/// A ring that an earlier life of the engine left behind.
+/// A ring that an earlier life of the engine left behind. It is read as a file, so nothing about it changes.
 pub(super) struct Image {
-    map: SharedMap,
+    file: Arc<dyn File>,
     ring_len: u64,
     pub(super) written: Option<Lsn>,
     pub(super) durable: Option<Lsn>,
@@ -129,25 +129,23 @@ impl Image {
     /// says nothing and is as good as none.
     pub(super) fn open(place: &LogPlace) -> Result<Option<Self>> {
         let path = place.dir.join(BUFFER_NAME);
-        let len = match place.env.open(&path, OpenMode::READ) {
-            Ok(file) => file.len()?,
+        let file = match place.env.open(&path, OpenMode::READ) {
+            Ok(file) => file,
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(other) => return Err(other),
         };
-        let Some(len) = usize::try_from(len).ok().filter(|&len| len > IO_ALIGN && len.is_multiple_of(IO_ALIGN)) else {
+        let mut head = [0; BUFFER_HEADER_WORDS * WORD];
+        if file.read_at(&mut head, 0)? < head.len() {
             return Ok(None);
-        };
-        let map = place.env.map_shared(&path, len)?;
-        let head: Vec<_> = map.words()[..BUFFER_HEADER_WORDS].iter().map(|w| w.load(Ordering::Relaxed)).collect();
-        match BufferHeader::decode(&head) {
-            Ok(header) if header.uuid == place.uuid && header.ring_len == (len - BUFFER_HEADER_LEN) as u64 => {
-                let [written, durable, closed] = [Mark::Written, Mark::Durable, Mark::Closed].map(|mark| {
-                    mark.get(&head).filter(|&lsn| lsn < LSN_MAX && lsn.0.is_multiple_of(RECORD_ALIGN as u64))
-                });
-                Ok(Some(Self { map, ring_len: header.ring_len, written, durable, closed }))
-            }
-            _ => Ok(None),
         }
+        let head: Vec<_> = head.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        let Ok(header) = BufferHeader::decode(&head) else { return Ok(None) };
+        if header.uuid != place.uuid || Some(header.ring_len) != file.len()?.checked_sub(BUFFER_HEADER_LEN as u64) {
+            return Ok(None);
+        }
+        let [written, durable, closed] = [Mark::Written, Mark::Durable, Mark::Closed]
+            .map(|mark| mark.get(&head).filter(|&lsn| lsn < LSN_MAX && lsn.0.is_multiple_of(RECORD_ALIGN as u64)));
+        Ok(Some(Self { file, ring_len: header.ring_len, written, durable, closed }))
     }
 
     /// Length of the ring in bytes.
@@ -155,8 +153,21 @@ impl Image {
         self.ring_len
     }
 
-    /// Copies the bytes at `at`, a multiple of 8, to `out`.
-    pub(super) fn get(&self, at: Lsn, out: &mut [u8]) {
-        get(&self.map.words()[HEADER_WORDS..], at, out);
+    /// Copies the bytes at `at` to `out`, whose length is no more than the ring's.
+    pub(super) fn get(&self, at: Lsn, out: &mut [u8]) -> Result<()> {
+        let start = at.0 % self.ring_len;
+        let fits = ((self.ring_len - start) as usize).min(out.len());
+        let (head, tail) = out.split_at_mut(fits);
+        self.read(head, start)?;
+        self.read(tail, 0)
+    }
+
+    fn read(&self, out: &mut [u8], at: u64) -> Result<()> {
+        let offset = BUFFER_HEADER_LEN as u64 + at;
+        let len = self.file.read_at(out, offset)?;
+        if len < out.len() {
+            return Err(Error::corruption(self.file.path(), offset + len as u64, "log buffer became shorter"));
+        }
+        Ok(())
     }
 }

@@ -14,10 +14,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::LogPlace;
+use super::{LogOptions, LogPlace};
 use crate::base::ids::Lsn;
 use crate::base::limits::IO_ALIGN;
-use crate::env::{File, OpenMode};
+use crate::env::{Env, File, OpenMode};
 use crate::error::{Error, Result};
 use crate::format::log_segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::mem::aligned::AlignedBuf;
@@ -53,6 +53,38 @@ pub(super) enum Origin {
 }
 
 impl LogPlace {
+    /// The log in `dir` as its lowest segment with a sound header describes it; `None` when there is no such segment. For
+    /// who looks at a log without the options that it is kept with.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn discover(env: &Arc<dyn Env>, dir: &Path, direct: bool) -> Result<Option<Self>> {
+        let options = LogOptions { direct, ..LogOptions::default() };
+        let mut place = Self { env: Arc::clone(env), dir: dir.to_owned(), uuid: [0; 16], options };
+        for number in place.segments()? {
+            let mut bytes = [0; SEGMENT_HEADER_LEN];
+            let len = env.open(&place.segment_path(number), OpenMode::READ)?.read_at(&mut bytes, 0)?;
+            if let Ok(header) = SegmentHeader::decode(&bytes[..len])
+                && header.number == number
+            {
+                (place.uuid, place.options.segment_bytes) = (header.uuid, header.data_len);
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the data of the lowest segment begins and that of the highest ends.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn data_range(&self) -> Result<(Lsn, Lsn)> {
+        let numbers = self.segments()?;
+        let first = numbers.first().copied().unwrap_or(1);
+        let last = numbers.last().copied().unwrap_or(0);
+        Ok((self.segment_start(first), self.segment_start(last + 1)))
+    }
+
     /// Bytes of a segment file.
     pub(super) fn file_len(&self) -> u64 {
         SEGMENT_HEADER_LEN as u64 + self.options.segment_bytes
@@ -127,10 +159,12 @@ impl LogPlace {
         if header.data_len != self.options.segment_bytes {
             return Err(Error::usage(
                 format!(
-                    "log has segments of {} bytes, the options say {}",
-                    header.data_len, self.options.segment_bytes
+                    "log segment \"{}\" has {} bytes of data, option log_segment_bytes is {}",
+                    path.display(),
+                    header.data_len,
+                    self.options.segment_bytes
                 ),
-                "Keep the segment size that the log was created with.",
+                format!("Set log_segment_bytes to {}, which the log was created with.", header.data_len),
             ));
         }
         let len = file.len()?;

@@ -90,7 +90,7 @@ impl<'p> Stream<'p> {
         if let Some((image, switch)) = self.ring {
             let from = switch.0.max(start);
             if from < stop {
-                image.get(Lsn(from), &mut self.buf[(from - start) as usize..]);
+                image.get(Lsn(from), &mut self.buf[(from - start) as usize..])?;
             }
         }
         self.window = start..stop;

@@ -263,6 +263,10 @@ impl Disk {
         Ok(self.locks.insert(normal(path)))
     }
 
+    pub(super) fn is_locked(&self, path: &Path) -> bool {
+        self.locks.contains(&normal(path))
+    }
+
     pub(super) fn unlock(&mut self, path: &Path) {
         self.locks.remove(&normal(path));
     }

@@ -105,6 +105,35 @@ impl Drop for FileLock {
     }
 }
 
+/// Another engine of this process, as messages call it.
+const OURSELVES: &str = "another engine of this process";
+
+/// What the holder wrote into its lock file.
+fn name_of_holder(file: &mut fs::File) -> String {
+    let mut holder = String::new();
+    let named = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+    if named { format!("process {}", holder.trim()) } else { "another process".to_owned() }
+}
+
+/// Who holds the lock file; asks with a shared lock that is given back at once.
+pub(super) fn lock_holder(path: &Path) -> Result<Option<String>> {
+    let failed = |error| Error::io(path, "look at the lock", error);
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let canonical = path.canonicalize().map_err(failed)?;
+    if HELD.lock().contains(&canonical) {
+        return Ok(Some(OURSELVES.to_owned()));
+    }
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| None).map_err(failed),
+        Err(TryLockError::WouldBlock) => Ok(Some(name_of_holder(&mut file))),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
 /// Takes the lock file and writes our process id into it, for people who wonder who holds it.
 pub(super) fn lock(path: &Path) -> Result<Box<dyn DirLock>> {
     let failed = |error| Error::io(path, "lock", error);
@@ -113,7 +142,7 @@ pub(super) fn lock(path: &Path) -> Result<Box<dyn DirLock>> {
     let mut file = options.open(path).map_err(failed)?;
     let canonical = path.canonicalize().map_err(failed)?;
     if !HELD.lock().insert(canonical.clone()) {
-        return Err(lock_held(path, "another engine of this process"));
+        return Err(lock_held(path, OURSELVES));
     }
     let outcome = file.try_lock();
     if outcome.is_err() {
@@ -122,10 +151,7 @@ pub(super) fn lock(path: &Path) -> Result<Box<dyn DirLock>> {
     match outcome {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let named = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
-            let by = if named { format!("process {}", holder.trim()) } else { "another process".to_owned() };
-            return Err(lock_held(path, &by));
+            return Err(lock_held(path, &name_of_holder(&mut file)));
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
