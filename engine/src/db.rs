@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod background;
 pub mod batch;
+pub mod close;
 pub mod engine;
 pub mod open;
 pub mod repair;

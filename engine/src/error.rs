@@ -26,6 +26,21 @@ pub enum Class {
 }
 
 /// An engine error.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use ssd_engine::{Class, Engine, Options};
+///
+/// std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+/// let error = Engine::open(dir.path(), Options::default()).unwrap_err();
+/// match error.class() {
+///     Class::Usage => println!("{error}: {}", error.hint()),
+///     Class::Io if error.is_no_space() => println!("{error}: free some space"),
+///     Class::Io | Class::Conflict => println!("{error}: try again"),
+///     Class::Corruption | Class::Closed => println!("{error}"),
+/// }
+/// # assert_eq!(error.class(), Class::Usage);
+/// ```
 #[derive(Debug)]
 pub enum Error {
     /// Stored bytes lie.

@@ -12,6 +12,14 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 
 /// How the engine is set up. `Options::default()` needs no change to work.
+///
+/// ```
+/// use ssd_engine::Options;
+///
+/// let options = Options { cache_bytes: 1 << 30, direct_io: false, ..Options::default() };
+/// options.validate()?;
+/// # Ok::<(), ssd_engine::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Options {
     /// Create the directory when it holds no engine yet; otherwise opening a missing engine is an error.
@@ -101,11 +109,20 @@ impl Default for Options {
 
 /// Smallest memtable: a batch of a few large entries must fit.
 const MEMTABLE_BYTES_MIN: usize = 64 << 10;
+/// Far more memory than any machine has, and far less than what overflows when parts of the region are added up.
+const CACHE_BYTES_MAX: u64 = 16 << 40;
 /// Offsets in a memtable are 32 bits.
 const MEMTABLE_BYTES_MAX: usize = (4 << 30) - (1 << 20);
 
 impl Options {
     /// Checks every field.
+    ///
+    /// ```
+    /// let error = ssd_engine::Options { memtables: 0, ..Default::default() }.validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "option memtables is 0");
+    /// assert_eq!(error.hint(), "Set memtables to a value from 2 to 15.");
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Usage, naming the first field that is out of range and what it may be.
@@ -127,6 +144,7 @@ impl Options {
         };
         in_range("memtable_bytes", self.memtable_bytes as u64, MEMTABLE_BYTES_MIN as u64, MEMTABLE_BYTES_MAX as u64)?;
         in_range("memtables", self.memtables as u64, 2, MEMTABLES_MAX as u64)?;
+        in_range("cache_bytes", self.cache_bytes as u64, 0, CACHE_BYTES_MAX)?;
         in_range("block_bytes", self.block_bytes as u64, BLOCK_SIZE_MIN as u64, BLOCK_SIZE_MAX as u64)?;
         power_of_two("block_bytes", self.block_bytes)?;
         in_range("filter_bits_per_key", self.filter_bits_per_key.into(), 0, 32)?;
@@ -140,6 +158,12 @@ impl Options {
             return Err(Error::usage(
                 format!("option log_segment_bytes is {}", self.log_segment_bytes),
                 "Set log_segment_bytes to a multiple of 4096.",
+            ));
+        }
+        if self.log_archive.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+            return Err(Error::usage(
+                "option log_archive is an empty path",
+                "Set it to a directory beside the engine's, or to None to archive nothing.",
             ));
         }
         in_range("snapshots", self.snapshots as u64, 1, 1 << 20)?;
@@ -165,6 +189,13 @@ pub enum Durability {
 }
 
 /// How one write is done.
+///
+/// ```
+/// use ssd_engine::{Durability, WriteOptions};
+///
+/// assert_eq!(WriteOptions::default().durability, Durability::Process);
+/// assert_eq!(WriteOptions::SYNC.durability, Durability::Machine);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct WriteOptions {
     /// What the write survives once the call has returned.

@@ -44,7 +44,7 @@ mod tests;
 
 pub use file_log::FileLog;
 pub use recover::{Ending, Record, Recovered};
-pub use segments::{BUFFER_NAME, segment_name};
+pub use segments::{BUFFER_NAME, parse_segment_name, segment_name};
 pub use shared::LogShared;
 
 /// How a log is kept. The same for every process that uses it.

@@ -16,6 +16,9 @@ pub const KEY_LEN_MAX: usize = 16 << 10;
 /// Longest value. The whole value travels through memory in one piece.
 pub const VALUE_LEN_MAX: usize = 64 << 20;
 
+/// Longest name of a tree. Every manifest begins with all names.
+pub const TREE_NAME_LEN_MAX: usize = 1 << 10;
+
 /// Levels of the tree, L0 to L6: with a factor of 10 between levels and 64 MiB at the base, 6 sorted levels hold
 /// 64 MiB × 10⁵ = 6.4 TiB before the last level must grow past its target.
 pub const LEVEL_COUNT: usize = 7;

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::base::ids::{FileNumber, Level};
 use crate::cache::CacheStats;
 use crate::db::engine::{Engine, not_empty};
+use crate::db::open::list_if_there;
 use crate::error::Result;
 use crate::lsm::stats::Counter;
 use crate::manifest::Manifest;
@@ -44,6 +45,14 @@ pub struct LevelStats {
 
 impl EngineStats {
     /// Bytes written to the device per byte of user data; 0 before anything was written.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let stats = engine.stats()?;
+    /// assert_eq!(stats.write_amplification(), 0.0);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn write_amplification(&self) -> f64 {
         if self.user_bytes == 0 { 0.0 } else { self.device_bytes as f64 / self.user_bytes as f64 }
@@ -52,6 +61,15 @@ impl EngineStats {
 
 impl Engine {
     /// Writes all memtables to SSTs, so that the next open has no log to replay.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// engine.flush()?;
+    /// assert_eq!(engine.stats()?.levels[0].files, 1);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, closed.
@@ -77,6 +95,14 @@ impl Engine {
 
     /// Flushes, then waits until no background work is left to do.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// engine.settle()?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, closed.
     pub fn settle(&self) -> Result<()> {
@@ -94,6 +120,17 @@ impl Engine {
 
     /// Merges everything down to the last level: garbage that no snapshot needs is gone afterwards. Long on large engines.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let fruit = engine.tree("fruit")?;
+    /// fruit.put(b"apple", b"red")?;
+    /// fruit.delete(b"apple")?;
+    /// engine.compact()?;
+    /// assert!(engine.stats()?.levels.iter().all(|level| level.entries == 0));
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, corruption, closed.
     pub fn compact(&self) -> Result<()> {
@@ -104,15 +141,29 @@ impl Engine {
     /// Makes `target`, a directory that must not exist or be empty, a copy of the engine as of now that can be opened on its
     /// own. Files are linked where the file system allows, so this is fast and takes little space.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path().join("data"), ssd_engine::Options::default())?;
+    /// use ssd_engine::{Engine, Options};
+    ///
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// let copy = dir.path().join("monday");
+    /// engine.checkpoint(&copy)?;
+    /// let copy = Engine::open(&copy, Options::default())?;
+    /// assert!(copy.tree("fruit")?.get(b"apple")?.is_some());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage: the directory is not empty. I/O; what was made of the copy stays and can be deleted.
     pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<()> {
         let (lsm, target) = (self.lsm(), target.as_ref());
-        self.flush()?;
-        lsm.env.create_dir(target)?;
-        if !lsm.env.list(target)?.is_empty() {
+        lsm.check_open()?;
+        if list_if_there(&*lsm.env, target)?.is_some_and(|names| !names.is_empty()) {
             return Err(not_empty(target));
         }
+        self.flush()?;
+        lsm.env.create_dir(target)?;
         // Under the claim no version is installed, so no file of this one is removed.
         let claim = lsm.claim_manifest()?;
         lsm.catch_up_claimed(&claim)?;
@@ -131,6 +182,15 @@ impl Engine {
 
     /// Reads every block of every file and checks it.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// engine.flush()?;
+    /// engine.verify()?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The first corruption found, naming file and offset; I/O.
     pub fn verify(&self) -> Result<()> {
@@ -138,6 +198,17 @@ impl Engine {
     }
 
     /// As [`verify`](Self::verify), telling the bytes checked since the last call now and then.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// engine.flush()?;
+    /// let mut calls = 0;
+    /// engine.verify_with(&mut |_| calls += 1)?;
+    /// assert!(calls > 0);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
@@ -162,6 +233,15 @@ impl Engine {
     }
 
     /// Counters, levels, cache and log.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// let stats = engine.stats()?;
+    /// assert!(stats.user_bytes > 0 && stats.levels.iter().all(|level| level.files == 0));
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, corruption (of the manifest, when another process has moved on).

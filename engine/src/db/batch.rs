@@ -31,27 +31,67 @@ pub struct WriteBatch {
 
 impl WriteBatch {
     /// An empty batch.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets `key` to `value`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// batch.put(&tree, b"apple", b"red").put(&tree, b"pear", b"green");
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     pub fn put(&mut self, tree: &Tree, key: &[u8], value: &[u8]) -> &mut Self {
         self.push(tree, Kind::Put, key, value)
     }
 
     /// Removes `key`; fine when it has no value.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// batch.delete(&tree, b"apple");
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     pub fn delete(&mut self, tree: &Tree, key: &[u8]) -> &mut Self {
         self.push(tree, Kind::Delete, key, &[])
     }
 
     /// Removes every key from `start` (inclusive) to `end` (exclusive), in time that does not depend on how many there are.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// batch.delete_range(&tree, b"a", b"c");
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     pub fn delete_range(&mut self, tree: &Tree, start: &[u8], end: &[u8]) -> &mut Self {
         if start >= end {
             self.error.get_or_insert_with(|| {
                 Error::usage("range to delete is empty", "The start must be below the end, which is not included.")
             });
+            return self;
+        }
+        if let Err(error) = check_lengths(end, &[]) {
+            self.error.get_or_insert(error);
             return self;
         }
         let mut full_end = Vec::with_capacity(end.len() + 9);
@@ -85,24 +125,64 @@ impl WriteBatch {
     }
 
     /// Number of operations.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// batch.put(&tree, b"apple", b"red").delete(&tree, b"pear");
+    /// assert_eq!(batch.len(), 2);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub const fn len(&self) -> u64 {
         self.count
     }
 
     /// Whether the batch has no operations.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Bytes the batch takes in the log.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// batch.put(&tree, b"apple", b"red");
+    /// assert!(batch.byte_len() >= 8);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub const fn byte_len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Forgets all operations, keeping the memory.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// # let mut batch = ssd_engine::WriteBatch::new();
+    /// batch.put(&tree, b"apple", b"red");
+    /// batch.clear();
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;

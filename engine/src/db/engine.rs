@@ -24,10 +24,10 @@ use crate::options::{Durability, Options, WriteOptions};
 /// What all handles of one open engine share.
 pub struct Core {
     pub(crate) lsm: Arc<Lsm>,
-    background: Mutex<Option<Background>>,
+    pub(super) background: Mutex<Option<Background>>,
     /// Held by the process that opened the directory; `None` in one that attached.
-    lock: Mutex<Option<Box<dyn DirLock>>>,
-    is_owner: bool,
+    pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
+    pub(super) is_owner: bool,
 }
 
 impl Core {
@@ -50,21 +50,42 @@ impl Drop for Core {
 /// (trees, scans and snapshots are handles too) is dropped.
 #[derive(Clone)]
 pub struct Engine {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl Engine {
     /// Opens the engine in directory `path`, creating it when options allow, and recovers what was not closed cleanly.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use ssd_engine::{Engine, Options};
+    ///
+    /// let engine = Engine::open(dir.path().join("data"), Options { block_bytes: 16 << 10, ..Options::default() })?;
+    /// engine.close()?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage: options out of range, a directory that holds something else, an engine that another process has open.
-    /// Corruption, I/O: files that cannot be trusted or read; nothing is changed then.
+    /// Corruption, I/O: files that cannot be trusted or read; no data is changed then.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         open::open(path.as_ref(), options, None).map(Self::from_core_value)
     }
 
     /// As [`open`](Self::open), in a region that other processes can [`attach`](Self::attach) to. The region must be fresh
     /// and made for [`layout_of`](Self::layout_of) the same options.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use ssd_engine::mem::region::Region;
+    /// use ssd_engine::{Engine, Options};
+    ///
+    /// let options = Options::default();
+    /// // Shared with children made by `fork`; `Region::attach` takes any memory that processes share.
+    /// let region = Region::inherited(&Engine::layout_of(&options))?;
+    /// let engine = Engine::open_shared(dir.path(), options, region)?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -74,6 +95,20 @@ impl Engine {
 
     /// Joins an engine that another process has opened in `region` with the same options.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # use ssd_engine::mem::region::Region;
+    /// # use ssd_engine::{Engine, Options};
+    /// # let options = Options { background_threads: 0, ..Options::default() };
+    /// # let region = Region::inherited(&Engine::layout_of(&options))?;
+    /// let first = Engine::open_shared(dir.path(), options.clone(), region.clone())?;
+    /// first.tree("fruit")?.put(b"apple", b"red")?;
+    /// // In another process, over the same memory:
+    /// let second = Engine::attach(dir.path(), options, region)?;
+    /// assert!(second.tree("fruit")?.get(b"apple")?.is_some());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage when the region holds no open engine; I/O, corruption.
     pub fn attach(path: impl AsRef<Path>, options: Options, region: Region) -> Result<Self> {
@@ -81,6 +116,14 @@ impl Engine {
     }
 
     /// The layout of a region for engines with these options.
+    ///
+    /// ```
+    /// use ssd_engine::{Engine, Options};
+    ///
+    /// let layout = Engine::layout_of(&Options::default());
+    /// assert!(layout.size() > 512 << 20);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn layout_of(options: &Options) -> crate::mem::region::Layout {
         crate::lsm::layout(options).0
@@ -98,16 +141,34 @@ impl Engine {
         &self.core.lsm
     }
 
-    /// The tree called `name`, created when it does not exist.
+    /// The tree called `name`, created when it does not exist. A name is any bytes, none included; those that start
+    /// with a zero byte are the engine's own.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let fruit = engine.tree("fruit")?;
+    /// assert_eq!(engine.tree("fruit")?.id(), fruit.id());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// I/O, corruption, closed.
+    /// Usage: the name is too long. I/O, corruption, closed.
     pub fn tree(&self, name: impl AsRef<[u8]>) -> Result<Tree> {
         let id = self.lsm().open_tree(name.as_ref(), TreeKind::Values)?;
         Ok(Tree::new(Arc::clone(&self.core), id))
     }
 
     /// The tree called `name`, when it exists.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// assert!(engine.find_tree(b"fruit")?.is_none());
+    /// engine.tree("fruit")?;
+    /// assert!(engine.find_tree(b"fruit")?.is_some());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, corruption.
@@ -118,6 +179,14 @@ impl Engine {
 
     /// Names and ids of all trees, by id.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let fruit = engine.tree("fruit")?;
+    /// assert_eq!(engine.trees()?, [(fruit.id(), b"fruit".to_vec())]);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, corruption.
     pub fn trees(&self) -> Result<Vec<(TreeId, Vec<u8>)>> {
@@ -126,6 +195,16 @@ impl Engine {
     }
 
     /// Removes a tree with everything in it. Its space is freed by compaction; handles to it see an empty tree.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let fruit = engine.tree("fruit")?;
+    /// fruit.put(b"apple", b"red")?;
+    /// engine.drop_tree(&fruit)?;
+    /// assert!(engine.find_tree(b"fruit")?.is_none() && fruit.get(b"apple")?.is_none());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, corruption, closed.
@@ -148,6 +227,18 @@ impl Engine {
 
     /// Writes a batch atomically.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// use ssd_engine::{WriteBatch, WriteOptions};
+    ///
+    /// let fruit = engine.tree("fruit")?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put(&fruit, b"apple", b"red").delete(&fruit, b"pear");
+    /// engine.write(&batch, WriteOptions::SYNC)?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage (an operation of the batch that is not allowed), I/O, closed; nothing is written then, except that after an
     /// I/O error of a durable write its effect is unknown until the engine is opened again.
@@ -156,6 +247,14 @@ impl Engine {
     }
 
     /// Makes everything written so far survive the death of the machine.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// engine.sync()?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, closed.
@@ -167,6 +266,17 @@ impl Engine {
 
     /// A consistent view of all trees at this moment.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let fruit = engine.tree("fruit")?;
+    /// fruit.put(b"apple", b"red")?;
+    /// let before = engine.snapshot()?;
+    /// fruit.put(b"apple", b"green")?;
+    /// assert_eq!(fruit.get_at(b"apple", &before)?.as_deref(), Some(&b"red"[..]));
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage when too many are open.
     pub fn snapshot(&self) -> Result<Snapshot> {
@@ -176,55 +286,43 @@ impl Engine {
     /// Does one piece of background work (a flush, a compaction, a deletion); whether there was any. For hosts that set
     /// option `background_threads` to 0.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use ssd_engine::{Engine, Options};
+    ///
+    /// let engine = Engine::open(dir.path(), Options { background_threads: 0, ..Options::default() })?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// while engine.run_next_job()? {}
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, corruption: the work is undone and may be tried again.
     pub fn run_next_job(&self) -> Result<bool> {
         self.lsm().run_next_job()
     }
 
-    /// Closes the engine for all handles and all attached processes: ends background work, writes memtables to SSTs, ends
-    /// the log with a record that proves it whole, and gives the directory free. The next open then has nothing to replay
-    /// and knows that damage to any record is damage. In a process that has attached, this makes the log stable and ends
-    /// the handles of this process alone.
-    ///
-    /// Dropping the last handle instead loses nothing that survives the process, but leaves the rest to the next open.
-    ///
-    /// # Errors
-    /// I/O: what was acknowledged as durable is safe all the same. Closed, when it is closed already.
-    pub fn close(self) -> Result<()> {
-        let lsm = self.lsm();
-        lsm.check_not_closed()?;
-        if let Some(background) = self.core.background.lock().take() {
-            background.stop();
-        }
-        // After a failure the log says nothing that the next open does not find out better.
-        let is_sound = !lsm.control().is_poisoned();
-        if !self.core.is_owner {
-            let result = if is_sound { self.sync() } else { Ok(()) };
-            lsm.leave();
-            return result;
-        }
-        let result = if is_sound { self.end_log() } else { Ok(()) };
-        lsm.control().close();
-        self.core.lock.lock().take();
-        result
-    }
-
-    fn end_log(&self) -> Result<()> {
-        if let Err(error) = self.flush() {
-            // What is in memory is in the log, too, and will be replayed.
-            tracing::warn!(error = &error as &dyn std::error::Error, "could not write memtables out before closing");
-        }
-        self.lsm().log().close()
-    }
-
     /// Whether `durability` needs a sync; exposed for hosts that batch their own.
+    ///
+    /// ```
+    /// use ssd_engine::{Durability, Engine};
+    ///
+    /// assert!(Engine::is_synced(Durability::Machine) && !Engine::is_synced(Durability::Process));
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub const fn is_synced(durability: Durability) -> bool {
         matches!(durability, Durability::Machine)
     }
 
     /// Fails when the engine is closed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// engine.check_open()?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Closed.

@@ -21,7 +21,7 @@ use crate::manifest::current::{CURRENT, CURRENT_TEMPORARY};
 use crate::manifest::{Loaded, Manifest, manifest_name, parse_manifest_name};
 use crate::mem::region::{Part, Region};
 use crate::options::Options;
-use crate::wal::{FileLog, LogOptions, LogPlace, LogShared, Record};
+use crate::wal::{BUFFER_NAME, FileLog, LogOptions, LogPlace, LogShared, Record, parse_segment_name};
 
 /// The version of the directory's format that this code writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -31,9 +31,15 @@ pub const LOCK: &str = "LOCK";
 /// See [`Engine::open`](crate::Engine::open).
 pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Result<Core> {
     options.validate()?;
+    if options.log_archive.as_deref() == Some(path) {
+        return Err(Error::usage(
+            format!("option log_archive is the engine's own directory \"{}\"", path.display()),
+            "Set it to another directory.",
+        ));
+    }
     let env = options.env.clone().unwrap_or_else(default_env);
     let (layout, parts) = layout(&options);
-    let exists = prepare_directory(&*env, path, &options)?;
+    let exists = prepare_directory(&env, path, &options)?;
     let lock = env.lock(&path.join(LOCK))?;
     if !exists {
         create(&env, path)?;
@@ -48,19 +54,31 @@ pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Res
     Ok(Core::new(lsm, background, Some(lock)))
 }
 
+/// Names in a directory; `None` when there is no such directory.
+///
+/// # Errors
+/// Usage when a file is in its place; I/O.
+pub(crate) fn list_if_there(env: &dyn Env, path: &Path) -> Result<Option<Vec<String>>> {
+    match env.list(path) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => Err(Error::usage(
+            format!("\"{}\" is a file or lies below one, not a directory", path.display()),
+            "Name a directory, or a place where one can be created.",
+        )),
+        listed => listed.map(Some),
+    }
+}
+
 /// Whether the directory holds an engine. Creates it when it is missing and may be created.
-fn prepare_directory(env: &dyn Env, path: &Path, options: &Options) -> Result<bool> {
+fn prepare_directory(env: &Arc<dyn Env>, path: &Path, options: &Options) -> Result<bool> {
     let missing = |source: std::io::Error| Error::io(path, "open directory", source);
-    let names = match env.list(path) {
-        Ok(names) => names,
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            if !options.create_if_missing {
-                return Err(missing(source));
-            }
+    let names = match list_if_there(&**env, path)? {
+        Some(names) => names,
+        None if !options.create_if_missing => return Err(missing(std::io::ErrorKind::NotFound.into())),
+        None => {
             env.create_dir(path)?;
             Vec::new()
         }
-        Err(error) => return Err(error),
     };
     let exists = names.iter().any(|name| name == CURRENT);
     if exists && options.error_if_exists {
@@ -70,10 +88,14 @@ fn prepare_directory(env: &dyn Env, path: &Path, options: &Options) -> Result<bo
         ));
     }
     if !exists {
+        // A manifest without CURRENT is a creation that was cut short, unless it has content or data files are there.
+        let is_data = |name: &String| parse_sst_name(name).is_some() || parse_segment_name(name).is_some();
+        if names.iter().any(|name| is_data(name) || parse_manifest_name(name).is_some()) {
+            Manifest::exists(env, path)?;
+        }
         let ours = |name: &String| {
-            name == LOCK || name == "LOGBUF" || name.starts_with("CURRENT") || parse_manifest_name(name).is_some()
+            name == LOCK || name == BUFFER_NAME || name == CURRENT_TEMPORARY || parse_manifest_name(name).is_some()
         };
-        // A manifest without CURRENT is a creation that was cut short only when no data files are there either.
         if !names.iter().all(ours) {
             return Err(not_empty(path));
         }
@@ -86,7 +108,7 @@ fn prepare_directory(env: &dyn Env, path: &Path, options: &Options) -> Result<bo
 
 fn create(env: &Arc<dyn Env>, path: &Path) -> Result<()> {
     for name in env.list(path)? {
-        if parse_manifest_name(&name).is_some() || name.starts_with("CURRENT.") {
+        if parse_manifest_name(&name).is_some() || name == CURRENT_TEMPORARY {
             env.remove(&path.join(&name))?;
         }
     }
@@ -146,9 +168,9 @@ fn recover(
     control.version.store(lsm.local_view().version.number, Ordering::SeqCst);
     control.manifest_number.store(number.0, Ordering::SeqCst);
     control.manifest_bytes.store(end_offset, Ordering::SeqCst);
+    check_files(&lsm)?;
     // Its end may be torn, or the last edits may be there without being stable, after a sync that failed.
     lsm.rewrite_manifest()?;
-    check_files(&lsm)?;
     lsm.set_replay_position(durable);
     lsm.activate(0, MemtableList(0))?;
     let next_seqno = replay(&lsm, identity.uuid, log_part)?;

@@ -5,20 +5,19 @@
 //! still tells, and the position from which the log can be replayed.
 //!
 //! 1. No data is deleted: what cannot be used is renamed into the directory `lost`, and so is every older manifest.
-//! 2. Until the new manifest is in force the directory is refused by `open` as before, and repair can be started again.
+//! 2. Until the new manifest is in force, a directory that `open` refused is refused still; repair can be started again.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::ids::{FileNumber, Level, Lsn, SeqNo, TreeId};
+use crate::base::ids::{FileNumber, Level, Lsn, TreeId};
 use crate::base::key::{Trailer, full_key, prefix_successor, split_full_key};
 use crate::cache::{BlockCache, CacheOptions, Policy};
 use crate::db::open::{FORMAT, LOCK};
 use crate::db::verify::Problem;
 use crate::env::{Env, default_env};
 use crate::error::{Error, Result};
-use crate::format::version_edit::{FileMeta, Identity, TreeEdit, TreeOptionsBytes, VersionEdit};
+use crate::format::version_edit::{FileMeta, Identity, TreeEdit, VersionEdit};
 use crate::lsm::view::{parse_sst_name, sst_name};
 use crate::manifest::current::{self, CURRENT};
 use crate::manifest::repair::{Known, Repaired, Summary, rebuild};
@@ -27,6 +26,10 @@ use crate::options::Options;
 use crate::sst::{ReadAhead, SstIter, SstReader};
 use crate::wal::check::first_record;
 use crate::wal::{BUFFER_NAME, FileLog, LogPlace};
+
+use memory::remember;
+
+mod memory;
 
 /// Where files go that cannot be used.
 pub const LOST: &str = "lost";
@@ -111,6 +114,15 @@ pub fn repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport>
 /// What [`repair`] would do. Changes nothing, and can be asked of a directory that is in use, where the answer may be
 /// outdated at once.
 ///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let options = ssd_engine::Options::default();
+/// # ssd_engine::Engine::open(dir.path(), options.clone())?.close()?;
+/// let plan = ssd_engine::plan_repair(dir.path(), &options)?;
+/// assert!(plan.was_sound, "there is nothing to repair");
+/// # Ok::<(), ssd_engine::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`repair`].
 pub fn plan_repair(path: impl AsRef<Path>, options: &Options) -> Result<RepairReport> {
@@ -143,45 +155,6 @@ struct Survey {
     report: RepairReport,
 }
 
-/// What manifests still tell.
-#[derive(Default)]
-struct Memory {
-    identity: Option<Identity>,
-    version: u64,
-    durable: Option<Lsn>,
-    last_seqno: SeqNo,
-    next_file: u64,
-    next_tree: u64,
-    trees: BTreeMap<TreeId, (Vec<u8>, TreeOptionsBytes)>,
-    files: BTreeMap<FileNumber, Level>,
-}
-
-impl Memory {
-    fn learn(&mut self, edit: VersionEdit) {
-        self.identity = edit.identity.or(self.identity);
-        self.version = edit.version.unwrap_or(self.version.saturating_add(1));
-        self.durable = self.durable.max(edit.durable);
-        self.last_seqno = self.last_seqno.max(edit.last_seqno.unwrap_or_default());
-        self.next_file = self.next_file.max(edit.next_file.unwrap_or(0));
-        self.next_tree = self.next_tree.max(edit.next_tree.unwrap_or(0));
-        for tree in edit.trees {
-            match tree {
-                TreeEdit::Created { id, name, options } => {
-                    self.next_tree = self.next_tree.max(id.0.saturating_add(1));
-                    self.trees.insert(id, (name, options));
-                }
-                TreeEdit::Dropped { id } => {
-                    self.trees.remove(&id);
-                }
-            }
-        }
-        for (_, number) in edit.deleted {
-            self.files.remove(&number);
-        }
-        self.files.extend(edit.added.iter().map(|(level, file)| (file.number, *level)));
-    }
-}
-
 /// Looks at everything and decides. Changes nothing.
 fn survey(env: &Arc<dyn Env>, dir: &Path, direct: bool) -> Result<Survey> {
     let mut names = env.list(dir)?;
@@ -195,13 +168,11 @@ fn survey(env: &Arc<dyn Env>, dir: &Path, direct: bool) -> Result<Survey> {
         format: FORMAT,
         created_unix: env.unix_time(),
     });
-    let mut lost = Vec::new();
-    let (durable, log) = judge_log(place, identity.uuid, memory.durable, &names, &mut lost)?;
     let past = |numbers: &[FileNumber]| numbers.iter().map(|n| n.0.saturating_add(1)).max().unwrap_or(1);
     let known = Known {
         identity,
         version: memory.version.saturating_add(2),
-        durable,
+        durable: Lsn(0),
         next_file: memory.next_file.max(past(&manifests)),
         trees: memory.trees.clone(),
     };
@@ -220,9 +191,13 @@ fn survey(env: &Arc<dyn Env>, dir: &Path, direct: bool) -> Result<Survey> {
     snapshot.next_tree = snapshot.next_tree.max(Some(memory.next_tree));
     snapshot.last_seqno = snapshot.last_seqno.max(Some(memory.last_seqno));
     let files: Vec<_> = snapshot.added.iter().map(|(level, file)| (*level, file.number, file.size)).collect();
-    let was_sound = is_readable
-        && !matches!(log, LogOutcome::Aside)
-        && memory.files.keys().all(|number| files.iter().any(|(_, kept, _)| kept == number));
+    let has_all = memory.files.keys().all(|number| files.iter().any(|(_, kept, _)| kept == number));
+    let mut lost = Vec::new();
+    // What was in a file that is gone may still be in the log, before the position from which a whole directory replays.
+    let durable = memory.durable.filter(|_| has_all);
+    let (durable, log) = judge_log(place, identity.uuid, (durable, memory.durable), &names, &mut lost)?;
+    snapshot.durable = Some(durable);
+    let was_sound = is_readable && has_all && !matches!(log, LogOutcome::Aside);
     lost.extend(skipped.into_iter().map(|(number, error)| LostFile { name: sst_name(number), why: why_of(&error) }));
     lost.extend(
         manifests.iter().map(|&number| LostFile { name: manifest_name(number), why: "it is replaced".to_owned() }),
@@ -255,45 +230,16 @@ fn why_of(error: &Error) -> String {
     Problem::of(error, Path::new("")).what
 }
 
-/// What the manifest in force tells up to where it is damaged, or the newest other one that tells whose it is; and whether
-/// it was the one in force, without damage.
-fn remember(env: &Arc<dyn Env>, dir: &Path, manifests: &[FileNumber]) -> Result<(Memory, bool)> {
-    let in_force = current::read(env, dir).ok().flatten();
-    let others = manifests.iter().rev().copied().filter(|&number| Some(number) != in_force);
-    for number in in_force.into_iter().chain(others) {
-        let mut memory = Memory::default();
-        let outcome = Manifest::read(env, dir, number, &mut |edit| {
-            memory.learn(edit);
-            Ok(())
-        });
-        if let Err(error @ Error::Usage { .. }) = outcome {
-            return Err(error);
-        }
-        let Some(identity) = memory.identity else { continue };
-        if identity.format > FORMAT {
-            return Err(Error::usage(
-                format!(
-                    "directory \"{}\" has format {}, this engine knows up to {FORMAT}",
-                    dir.display(),
-                    identity.format
-                ),
-                "Repair it with the version of the engine that wrote it, or a newer one.",
-            ));
-        }
-        return Ok((memory, outcome.is_ok() && Some(number) == in_force));
-    }
-    Ok((Memory::default(), false))
-}
-
-/// From where the log can be replayed. When it cannot, its files join the lost ones and the log begins anew behind them.
+/// From where the log can be replayed: `durable` if that is known and whole, or else as far back as there are records, or
+/// else the position `known` from a manifest. When it cannot, its files join the lost ones and the log begins anew behind them.
 fn judge_log(
     place: Option<LogPlace>,
     uuid: [u8; 16],
-    durable: Option<Lsn>,
+    (durable, known): (Option<Lsn>, Option<Lsn>),
     names: &[String],
     lost: &mut Vec<LostFile>,
 ) -> Result<(Lsn, LogOutcome)> {
-    let durable_or_start = durable.unwrap_or_default();
+    let known_or_start = known.unwrap_or_default();
     let is_log = |name: &&String| name.ends_with(".wal") || *name == BUFFER_NAME;
     let mut lose = |why: &str| {
         let files = names.iter().filter(is_log).map(|name| LostFile { name: name.clone(), why: why.to_owned() });
@@ -303,22 +249,22 @@ fn judge_log(
     let Some(place) = place else {
         let any = names.iter().any(|name| name.ends_with(".wal"));
         let outcome = if any { lose("no segment of the log has a sound header") } else { LogOutcome::Missing };
-        return Ok((durable_or_start, outcome));
+        return Ok((known_or_start, outcome));
     };
     let place = LogPlace { uuid, ..place };
     let (first, behind) = place.data_range()?;
-    // The position that a manifest tells comes first: replay from further back is right, too, but longer. Segments without
-    // any record replay to nothing from where they begin.
+    // The position that a manifest tells comes first: replay from further back is right, too, as what is replayed reaches to
+    // the end of the log, but longer. Segments without any record replay to nothing from where they begin.
     let found = first_record(&place).unwrap_or_default().unwrap_or(first);
     let mut why = String::new();
-    for from in durable.into_iter().chain([found]) {
+    for from in durable.into_iter().chain([found]).chain(known) {
         match FileLog::recover(&place, from, &mut |_| Ok(())) {
             Ok(recovered) => return Ok((from, LogOutcome::Kept { from, records: recovered.records })),
             Err(error) => why = why_of(&error),
         }
     }
     let outcome = lose(&format!("the log is damaged: {why}"));
-    Ok((durable_or_start.max(behind), outcome))
+    Ok((known_or_start.max(behind), outcome))
 }
 
 /// What an SST says about itself.

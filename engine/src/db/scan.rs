@@ -24,6 +24,20 @@ impl TreeScan {
 
     /// The next row without copying it; `None` at the end.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// let mut scan = tree.scan::<Vec<u8>>(..)?;
+    /// let mut bytes = 0;
+    /// while let Some((key, value)) = scan.next_row()? {
+    ///     bytes += key.len() + value.len();
+    /// }
+    /// assert_eq!(bytes, 8);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, corruption, closed.
     #[inline]

@@ -38,6 +38,15 @@ impl Snapshot {
     }
 
     /// The largest sequence number that the snapshot sees.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// let before = engine.snapshot()?;
+    /// engine.tree("fruit")?.put(b"apple", b"red")?;
+    /// assert!(engine.snapshot()?.seqno() > before.seqno());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn seqno(&self) -> SeqNo {
         self.registered.seqno

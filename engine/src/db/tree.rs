@@ -49,12 +49,30 @@ impl Tree {
     }
 
     /// The number that names this tree for ever.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// assert_eq!(engine.tree("fruit")?.id(), tree.id());
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub const fn id(&self) -> TreeId {
         self.id
     }
 
     /// Sets `key` to `value`. Survives the death of the process; for the machine's see [`put_with`](Self::put_with).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// tree.put(b"apple", b"green")?;
+    /// assert_eq!(tree.get(b"apple")?.as_deref(), Some(&b"green"[..]));
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Usage (a key or value that is too long), I/O, closed.
@@ -63,6 +81,14 @@ impl Tree {
     }
 
     /// Sets `key` to `value`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put_with(b"apple", b"red", ssd_engine::WriteOptions::SYNC)?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -74,6 +100,16 @@ impl Tree {
 
     /// Removes `key`; fine when it has no value.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// tree.delete(b"apple")?;
+    /// assert_eq!(tree.get(b"apple")?, None);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn delete(&self, key: &[u8]) -> Result<()> {
@@ -81,6 +117,14 @@ impl Tree {
     }
 
     /// Removes `key`; fine when it has no value.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.delete_with(b"apple", ssd_engine::WriteOptions::SYNC)?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -91,6 +135,18 @@ impl Tree {
     }
 
     /// Removes every key from `start` (inclusive) to `end` (exclusive).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// for key in ["apple", "banana", "cherry"] {
+    ///     tree.put(key.as_bytes(), b"")?;
+    /// }
+    /// tree.delete_range(b"apple", b"cherry")?;
+    /// assert_eq!(tree.scan::<Vec<u8>>(..)?.count(), 1);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Usage (an empty range), I/O, closed.
@@ -111,6 +167,16 @@ impl Tree {
 
     /// The value of `key`.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// assert_eq!(tree.get(b"apple")?.as_deref(), Some(&b"red"[..]));
+    /// assert_eq!(tree.get(b"pear")?, None);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, corruption.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -120,6 +186,16 @@ impl Tree {
 
     /// Appends the value of `key` to `value`; whether there is one. Saves the allocation of [`get`](Self::get).
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// let mut value = Vec::new();
+    /// assert!(tree.get_into(b"apple", &mut value)? && value == b"red");
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// I/O, corruption.
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
@@ -127,6 +203,16 @@ impl Tree {
     }
 
     /// The value of `key` as `snapshot` sees it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// let before = engine.snapshot()?;
+    /// tree.put(b"apple", b"red")?;
+    /// assert_eq!(tree.get_at(b"apple", &before)?, None);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, corruption.
@@ -139,6 +225,15 @@ impl Tree {
 
     /// The values of `keys`, in their order, as of one moment. Reads from the device overlap, so this is much faster than
     /// as many calls of [`get`](Self::get) when the data is not cached.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// assert_eq!(tree.multi_get(&["apple", "pear"])?, [Some(b"red".to_vec()), None]);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// I/O, corruption.
@@ -158,6 +253,19 @@ impl Tree {
 
     /// The rows with keys in `range`, ascending, as of now.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// tree.put(b"pear", b"green")?;
+    /// for row in tree.scan(b"a".to_vec()..b"c".to_vec())? {
+    ///     let (key, value) = row?;
+    ///     assert_eq!((key.as_slice(), value.as_slice()), (&b"apple"[..], &b"red"[..]));
+    /// }
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage when too many scans are open.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<TreeScan> {
@@ -166,6 +274,17 @@ impl Tree {
 
     /// The rows with keys in `range`, descending, as of now.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// tree.put(b"pear", b"green")?;
+    /// let last = tree.scan_backward::<Vec<u8>>(..)?.next().transpose()?;
+    /// assert_eq!(last, Some((b"pear".to_vec(), b"green".to_vec())));
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Usage when too many scans are open.
     pub fn scan_backward<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<TreeScan> {
@@ -173,6 +292,17 @@ impl Tree {
     }
 
     /// The rows with keys in `range`, ascending, as `snapshot` sees them.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// let before = engine.snapshot()?;
+    /// tree.put(b"pear", b"green")?;
+    /// assert_eq!(tree.scan_at::<Vec<u8>>(.., &before)?.count(), 1);
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// None at present; reserved for limits.
@@ -209,6 +339,15 @@ impl Tree {
     }
 
     /// The engine this tree belongs to.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let engine = ssd_engine::Engine::open(dir.path(), ssd_engine::Options::default())?;
+    /// # let tree = engine.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// tree.engine().sync()?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
     #[must_use]
     pub fn engine(&self) -> Engine {
         Engine::from_core(Arc::clone(&self.core))

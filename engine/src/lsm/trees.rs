@@ -1,6 +1,7 @@
 //! Trees by name: found in the version, created by an edit.
 
 use crate::base::ids::TreeId;
+use crate::base::limits::TREE_NAME_LEN_MAX;
 use crate::error::{Error, Result};
 use crate::format::version_edit::{TreeEdit, VersionEdit};
 use crate::lsm::Lsm;
@@ -20,10 +21,16 @@ impl Lsm {
     /// The tree called `name`, created as one of `kind` when it does not exist.
     ///
     /// # Errors
-    /// Usage when it exists as one of another kind; I/O, corruption, closed.
+    /// Usage when it exists as one of another kind, or when the name is too long; I/O, corruption, closed.
     pub fn open_tree(&self, name: &[u8], kind: TreeKind) -> Result<TreeId> {
         if let Some(found) = self.find_tree(name)? {
             return of_kind(name, found, kind);
+        }
+        if name.len() > TREE_NAME_LEN_MAX {
+            return Err(Error::usage(
+                format!("name of a tree has {} bytes", name.len()),
+                format!("A name may have at most {TREE_NAME_LEN_MAX} bytes."),
+            ));
         }
         self.check_open()?;
         let claim = self.claim_manifest()?;

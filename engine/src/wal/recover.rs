@@ -139,6 +139,7 @@ pub(super) fn recover(place: &LogPlace, from: Lsn, f: &mut dyn FnMut(&Record<'_>
     if !from.0.is_multiple_of(RECORD_ALIGN as u64) || from >= LSN_MAX {
         return Err(Error::usage(format!("log position {from} is no record boundary"), "Replay from a boundary."));
     }
+    place.check_segment_size()?;
     let image = Image::open(place)?;
     let (stream, beyond) = Stream::open(place, from)?;
     if let Some(number) = beyond.first() {

@@ -39,6 +39,12 @@ pub fn segment_name(number: u64) -> String {
     format!("{number:06}.{SEGMENT}")
 }
 
+/// The number of the segment called `name`; `None` for any other file.
+#[must_use]
+pub fn parse_segment_name(name: &str) -> Option<u64> {
+    parse(name, SEGMENT)
+}
+
 fn parse(name: &str, extension: &str) -> Option<u64> {
     let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
     let number = digits.parse().ok()?;
@@ -72,6 +78,30 @@ impl LogPlace {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses options with another segment size than the log has. By another size every segment seems to be missing or
+    /// misplaced, so this comes before anything else is said about them.
+    pub(super) fn check_segment_size(&self) -> Result<()> {
+        match Self::discover(&self.env, &self.dir, self.options.direct)? {
+            Some(found) if found.options.segment_bytes != self.options.segment_bytes => {
+                let path = self.segment_path(self.segments()?.first().copied().unwrap_or(1));
+                Err(self.other_size(&path, found.options.segment_bytes))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn other_size(&self, path: &Path, found: u64) -> Error {
+        let wanted = self.options.segment_bytes;
+        Error::usage(
+            format!(
+                "log segment \"{}\" has {found} bytes of data, option log_segment_bytes is {wanted}",
+                path.display()
+            ),
+            format!("Set log_segment_bytes to {found}, which the log was created with."),
+        )
     }
 
     /// Where the data of the lowest segment begins and that of the highest ends.
@@ -157,15 +187,7 @@ impl LogPlace {
             return Err(Error::corruption(&path, 0, "segment belongs to another engine"));
         }
         if header.data_len != self.options.segment_bytes {
-            return Err(Error::usage(
-                format!(
-                    "log segment \"{}\" has {} bytes of data, option log_segment_bytes is {}",
-                    path.display(),
-                    header.data_len,
-                    self.options.segment_bytes
-                ),
-                format!("Set log_segment_bytes to {}, which the log was created with.", header.data_len),
-            ));
+            return Err(self.other_size(&path, header.data_len));
         }
         let len = file.len()?;
         if len != self.file_len() {
