@@ -3,11 +3,15 @@
 pub mod admin;
 pub mod background;
 pub mod batch;
+pub mod begin;
 pub mod close;
+pub mod core;
 pub mod engine;
 pub mod open;
 pub mod repair;
 pub mod scan;
 pub mod snapshot;
+pub mod transaction;
+pub mod transactions;
 pub mod tree;
 pub mod verify;

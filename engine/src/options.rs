@@ -67,6 +67,8 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// How long a write waits for a stalled flush before it fails; `None` waits for as long as it takes.
     pub stall_timeout: Option<Duration>,
+    /// How long a transaction waits for another before it looks for a deadlock.
+    pub deadlock_timeout: Duration,
     /// Snapshots and scans that may be open at once.
     pub snapshots: usize,
     /// Row locks that memory has room for, 32 bytes each; more of them are kept in a tree, which is slower.
@@ -100,6 +102,7 @@ impl Default for Options {
             direct_io: true,
             disk_reserve_bytes: 256 << 20,
             stall_timeout: None,
+            deadlock_timeout: Duration::from_secs(1),
             snapshots: 1024,
             row_locks: 64 << 10,
             env: None,

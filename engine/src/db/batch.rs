@@ -201,7 +201,7 @@ impl WriteBatch {
     }
 }
 
-fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
+pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
     if key.len() > KEY_LEN_MAX {
         return Err(Error::usage(
             format!("key has {} bytes", key.len()),

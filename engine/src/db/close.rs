@@ -28,6 +28,9 @@ impl Engine {
     pub fn close(self) -> Result<()> {
         let lsm = self.lsm();
         lsm.check_not_closed()?;
+        if let Some(transactions) = self.core.open_transactions() {
+            transactions.manager.close();
+        }
         if let Some(background) = self.core.background.lock().take() {
             background.stop();
         }

@@ -3,48 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::base::ids::TreeId;
 use crate::base::key::prefix_successor;
 use crate::base::key::push_tree_prefix;
-use crate::db::background::Background;
 use crate::db::batch::WriteBatch;
+use crate::db::core::Core;
 use crate::db::open;
 use crate::db::snapshot::Snapshot;
+use crate::db::transactions::{is_system_name, reserved_name};
 use crate::db::tree::Tree;
-use crate::env::DirLock;
 use crate::error::{Error, Result};
 use crate::format::version_edit::{TreeEdit, VersionEdit};
 use crate::lsm::Lsm;
 use crate::lsm::row_host::TreeKind;
 use crate::mem::region::Region;
 use crate::options::{Durability, Options, WriteOptions};
-
-/// What all handles of one open engine share.
-pub struct Core {
-    pub(crate) lsm: Arc<Lsm>,
-    pub(super) background: Mutex<Option<Background>>,
-    /// Held by the process that opened the directory; `None` in one that attached.
-    pub(super) lock: Mutex<Option<Box<dyn DirLock>>>,
-    pub(super) is_owner: bool,
-}
-
-impl Core {
-    pub(crate) fn new(lsm: Arc<Lsm>, background: Option<Background>, lock: Option<Box<dyn DirLock>>) -> Self {
-        let is_owner = lock.is_some();
-        Self { lsm, background: Mutex::new(background), lock: Mutex::new(lock), is_owner }
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        // Nothing is lost without this: what is in memory is in the log. It only makes the next open faster.
-        if let Some(background) = self.background.lock().take() {
-            background.stop();
-        }
-    }
-}
 
 /// An open engine. Cheap to clone; usable from any thread. It ends with [`close`](Self::close), or when the last handle
 /// (trees, scans and snapshots are handles too) is dropped.
@@ -155,6 +128,9 @@ impl Engine {
     /// # Errors
     /// Usage: the name is too long. I/O, corruption, closed.
     pub fn tree(&self, name: impl AsRef<[u8]>) -> Result<Tree> {
+        if is_system_name(name.as_ref()) {
+            return Err(reserved_name(name.as_ref()));
+        }
         let id = self.lsm().open_tree(name.as_ref(), TreeKind::Values)?;
         Ok(Tree::new(Arc::clone(&self.core), id))
     }
@@ -191,7 +167,8 @@ impl Engine {
     /// I/O, corruption.
     pub fn trees(&self) -> Result<Vec<(TreeId, Vec<u8>)>> {
         let view = self.lsm().view_full()?;
-        Ok(view.version.trees.iter().map(|(&id, meta)| (id, meta.name.clone())).collect())
+        let trees = view.version.trees.iter().filter(|(_, meta)| !is_system_name(&meta.name));
+        Ok(trees.map(|(&id, meta)| (id, meta.name.clone())).collect())
     }
 
     /// Removes a tree with everything in it. Its space is freed by compaction; handles to it see an empty tree.

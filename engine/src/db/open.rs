@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 
 use crate::base::ids::{FileNumber, SeqNo};
 use crate::db::background::Background;
-use crate::db::engine::{Core, not_empty};
+use crate::db::core::Core;
+use crate::db::engine::not_empty;
+use crate::db::transactions::Transactions;
 use crate::env::{Env, default_env};
 use crate::error::{Error, Result};
 use crate::format::version_edit::{Identity, VersionEdit};
@@ -50,8 +52,10 @@ pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Res
         None => Region::anonymous(&layout)?,
     };
     let lsm = Arc::new(recover(&env, path, options, region, parts, (version, loaded))?);
+    // Before anything is flushed or compacted: what versions of rows may go is theirs to say.
+    let transactions = if Transactions::exist(&lsm)? { Some(Transactions::open(&lsm)?) } else { None };
     let background = Background::start(&lsm)?;
-    Ok(Core::new(lsm, background, Some(lock)))
+    Ok(Core::new(lsm, background, Some(lock), transactions))
 }
 
 /// Names in a directory; `None` when there is no such directory.
@@ -255,5 +259,5 @@ pub(crate) fn attach(path: &Path, options: Options, region: Region) -> Result<Co
     assert!(lsm.log.set(Arc::new(log)).is_ok(), "the log is attached once");
     let lsm = Arc::new(lsm);
     let background = Background::start(&lsm)?;
-    Ok(Core::new(lsm, background, None))
+    Ok(Core::new(lsm, background, None, None))
 }

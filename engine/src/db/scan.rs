@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::db::engine::Core;
+use crate::db::core::Core;
 use crate::db::snapshot::Snapshot;
 use crate::error::Result;
 use crate::lsm::scan::Scan;

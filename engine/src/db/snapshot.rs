@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::SeqNo;
-use crate::db::engine::Core;
+use crate::db::core::Core;
 use crate::error::Result;
 use crate::mem::snapshots::SnapshotHandle;
 

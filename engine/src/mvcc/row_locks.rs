@@ -66,7 +66,7 @@ impl Mode {
         }
     }
 
-    fn from_number(number: u32) -> Option<Self> {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|&mode| mode as u32 == number)
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::ids::TreeId;
+use crate::base::ids::{TreeId, TxnId};
 use crate::base::key::{full_key, prefix_successor};
 use crate::error::{Error, Result};
 use crate::format::row_version::{RowVersion, Stamp, decode};
@@ -34,6 +34,7 @@ pub struct RowScan {
     /// For each row in the scan's batch, the writer of the next newer version.
     newer: VecDeque<Option<Stamp>>,
     walk: Walk,
+    passed: Vec<TxnId>,
 }
 
 /// A row of a scan.
@@ -52,6 +53,7 @@ struct RowChooser<'c> {
     status: &'c dyn TxnStatus,
     walk: &'c mut Walk,
     newer: &'c mut VecDeque<Option<Stamp>>,
+    passed: &'c mut Vec<TxnId>,
     tree: TreeId,
 }
 
@@ -63,6 +65,7 @@ impl Chooser for RowChooser<'_> {
         }
         let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
         let seen = self.walk.step(&version, self.snapshot, self.status)?;
+        self.passed.extend(self.walk.passed);
         if seen == Seen::Row {
             self.newer.push_back(self.walk.newer);
         }
@@ -93,7 +96,7 @@ impl RowStore {
         let to = range.to.map_or_else(|| prefix_successor(&prefix), |key| Some(full_key(tree, key)));
         let scan = Scan::unanchored(Arc::clone(self.lsm()), from, to, direction);
         let (newer, walk) = (VecDeque::new(), Walk::default());
-        Ok(RowScan { scan, prefix_len: prefix.len(), tree, snapshot, newer, walk })
+        Ok(RowScan { scan, prefix_len: prefix.len(), tree, snapshot, newer, walk, passed: Vec::new() })
     }
 
     /// Keys that cut `range` of `tree` into up to `parts` parts with about as many bytes each, for scans by several
@@ -116,12 +119,17 @@ impl RowScan {
     /// # Errors
     /// I/O, corruption; the scan may not be used any more then.
     pub fn next(&mut self, status: &dyn TxnStatus) -> Result<Option<ScannedRow<'_>>> {
-        let Self { scan, snapshot, newer, walk, tree, prefix_len } = self;
-        let mut chooser = RowChooser { snapshot, status, walk, newer, tree: *tree };
+        let Self { scan, snapshot, newer, walk, passed, tree, prefix_len } = self;
+        let mut chooser = RowChooser { snapshot, status, walk, newer, passed, tree: *tree };
         let Some((key, value)) = scan.next_chosen(&mut chooser)? else { return Ok(None) };
         let newer = newer.pop_front().flatten();
         let version = decode(value).map_err(|what| bad_version(*tree, what))?;
         Ok(Some(ScannedRow { key: &key[*prefix_len..], version, newer }))
+    }
+
+    /// Writers whose versions were passed over since the last call because they had not committed before the snapshot.
+    pub fn take_passed(&mut self) -> Vec<TxnId> {
+        std::mem::take(&mut self.passed)
     }
 
     /// The snapshot that the scan reads with.

@@ -52,6 +52,8 @@ pub struct Row {
     pub newer: Option<Stamp>,
     /// Who is writing it, for dirty reads.
     pub writing: Option<TxnId>,
+    /// Writers of newer versions that did not count because they had not committed before the snapshot.
+    pub passed: Vec<TxnId>,
 }
 
 impl Row {
@@ -123,10 +125,13 @@ impl RowStore {
         let full = full_key(tree, key);
         let (mut walk, mut found, mut fallback) = (Walk::default(), false, None);
         row.bytes.clear();
+        row.passed.clear();
         let mut scratch = Vec::new();
         self.lsm.visit_versions(&full, None, &mut scratch, &mut |value| {
             let version = self.read(value, tree)?;
-            match walk.step(&version, snapshot, status)? {
+            let seen = walk.step(&version, snapshot, status)?;
+            row.passed.extend(walk.passed);
+            match seen {
                 Seen::Row => {
                     row.bytes.extend_from_slice(value);
                     found = true;

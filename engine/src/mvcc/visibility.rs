@@ -114,6 +114,8 @@ pub struct Walk {
     pub newer: Option<Stamp>,
     /// Dirty: who is writing the row.
     pub writing: Option<TxnId>,
+    /// Whose version the last step passed over because the writer is somebody else who has not committed before.
+    pub passed: Option<TxnId>,
 }
 
 impl Walk {
@@ -142,7 +144,11 @@ impl Walk {
             // Somebody may not see the end of the row yet.
             answer = Seen::AskOlder;
         }
+        self.passed = None;
         if answer == Seen::AskOlder && time != Time::Aborted {
+            if matches!(time, Time::After | Time::InProgress) {
+                self.passed = version.stamp.map(|stamp| stamp.txn);
+            }
             self.newer = version.stamp;
             if time == Time::InProgress {
                 self.writing = version.stamp.map(|stamp| stamp.txn);

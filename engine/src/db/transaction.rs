@@ -1,0 +1,426 @@
+//! A transaction over trees of rows.
+//!
+//! ```text
+//!   begin ──► active ──────────────────────────► commit ──► committed
+//!               │  a conflict        rollback_to    │ conflict
+//!               ▼                        ▲          ▼
+//!             failed ────────────────────┘       rolled back
+//!               └── commit (refused), abort, drop ──► rolled back
+//! ```
+//! As in Postgres, a conflict fails the transaction: it does nothing more until it rolls back, as a whole or to a savepoint.
+
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::TxnId;
+use crate::base::key::full_key;
+use crate::db::core::Core;
+use crate::db::transactions::{HeldLock, RowTree, Transactions, encode_locks};
+use crate::error::{Class, Error, Result};
+use crate::format::row_version::{RowKind, Stamp};
+use crate::lsm::merge::Direction;
+use crate::mvcc::conflict::Conflict;
+use crate::mvcc::row_locks::{Mode, lock_hash};
+use crate::mvcc::row_scan::{KeyRange, RowScan};
+use crate::mvcc::rows::{NewVersion, Row, RowStore, Session};
+use crate::mvcc::snapshot::Snapshot;
+use crate::mvcc::txn::{ActiveSnapshot, Isolation, LockMode, LockObject, Savepoint, Txn};
+use crate::options::Durability;
+
+/// How a transaction begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TransactionOptions {
+    /// What it sees of others.
+    pub isolation: Isolation,
+    /// It may not write; a serializable one is then cheaper.
+    pub read_only: bool,
+    /// How long it waits for a row or a lock before it fails; `None`: as long as it takes.
+    pub lock_timeout: Option<Duration>,
+}
+
+/// A transaction. It belongs to one thread at a time; dropped without [`commit`](Self::commit), it rolls back.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use ssd_engine::{Durability, Engine, Isolation, Options};
+///
+/// let engine = Engine::open(dir.path(), Options::default())?;
+/// let accounts = engine.row_tree("accounts")?;
+/// let mut txn = engine.begin(Isolation::RepeatableRead)?;
+/// txn.put(&accounts, b"alice", b"90")?;
+/// txn.put(&accounts, b"bob", b"110")?;
+/// txn.commit(Durability::Machine)?;
+///
+/// let mut txn = engine.begin(Isolation::Serializable)?;
+/// assert_eq!(txn.get(&accounts, b"bob")?.as_deref(), Some(&b"110"[..]));
+/// # Ok::<(), ssd_engine::Error>(())
+/// ```
+pub struct Transaction {
+    core: Arc<Core>,
+    shared: Arc<Transactions>,
+    txn: Txn,
+    lock_timeout: Option<Duration>,
+    failed: bool,
+    /// For a prepare: what would have to be locked again.
+    row_locks: Vec<HeldLock>,
+}
+
+/// What a write does when it comes to the row.
+enum Write<'a> {
+    Put(&'a [u8]),
+    Insert(&'a [u8]),
+    Delete,
+}
+
+impl Transaction {
+    pub(crate) fn begin(core: &Arc<Core>, options: TransactionOptions) -> Result<Self> {
+        let TransactionOptions { isolation, read_only, lock_timeout } = options;
+        let (core, shared) = (Arc::clone(core), Arc::clone(core.transactions()?));
+        let txn = shared.manager.begin(isolation, read_only);
+        Ok(Self { core, shared, txn, lock_timeout, failed: false, row_locks: Vec::new() })
+    }
+
+    fn rows(&self) -> &RowStore {
+        &self.shared.rows
+    }
+
+    fn check_usable(&self, tree: &RowTree) -> Result<()> {
+        if self.failed {
+            return Err(failed());
+        }
+        if !Arc::ptr_eq(&tree.core, &self.core) {
+            return Err(Error::usage(
+                "tree is of another engine",
+                "Open the tree in the engine that began the transaction.",
+            ));
+        }
+        self.txn.record().check_active()
+    }
+
+    /// Fails the transaction when what it did ended in a conflict.
+    fn noted<R>(&mut self, result: Result<R>) -> Result<R> {
+        if result.as_ref().is_err_and(|error| error.class() == Class::Conflict) {
+            self.failed = true;
+        }
+        result
+    }
+
+    /// What the present command reads. A single row read by a transaction that reads what is committed needs no snapshot
+    /// of its own: it is one moment anyway.
+    fn read_snapshot(&mut self, single: bool) -> Result<(Snapshot, Option<ActiveSnapshot>)> {
+        if single && self.txn.record().isolation() == Isolation::ReadCommitted {
+            return Ok((Snapshot::Now, None));
+        }
+        let active = self.txn.snapshot()?;
+        Ok((Snapshot::At(active.view().clone()), Some(active)))
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// Conflict (serializable only), I/O, corruption; usage when the transaction has failed.
+    pub fn get(&mut self, tree: &RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.check_usable(tree)?;
+        let result = self.get_row(tree, key);
+        self.noted(result)
+    }
+
+    fn get_row(&mut self, tree: &RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (snapshot, _held) = self.read_snapshot(true)?;
+        self.txn.on_read_key(tree.id, key)?;
+        let mut row = Row::default();
+        let found = self.rows().fetch(tree.id, key, &snapshot, &self.txn, &mut row)?;
+        row.passed.iter().try_for_each(|&writer| self.txn.on_read_newer(writer))?;
+        Ok(found.then(|| row.version().payload.to_vec()))
+    }
+
+    /// Sets `key` to `value`, whether or not it has one.
+    ///
+    /// # Errors
+    /// Conflict: somebody else has changed the row since the snapshot, or waiting for whoever is changing it ended in a
+    /// deadlock or time-out. I/O, corruption, closed; usage when the transaction has failed or may not write.
+    pub fn put(&mut self, tree: &RowTree, key: &[u8], value: &[u8]) -> Result<()> {
+        self.write(tree, key, &Write::Put(value)).map(drop)
+    }
+
+    /// Sets `key` to `value` if it has none; whether it had none.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn insert(&mut self, tree: &RowTree, key: &[u8], value: &[u8]) -> Result<bool> {
+        self.write(tree, key, &Write::Insert(value))
+    }
+
+    /// Removes `key`; whether it was there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn delete(&mut self, tree: &RowTree, key: &[u8]) -> Result<bool> {
+        self.write(tree, key, &Write::Delete)
+    }
+
+    fn write(&mut self, tree: &RowTree, key: &[u8], write: &Write<'_>) -> Result<bool> {
+        self.check_usable(tree)?;
+        crate::db::batch::check_lengths(key, write.value())?;
+        let result = self.write_row(tree, key, write);
+        self.noted(result)
+    }
+
+    fn write_row(&mut self, tree: &RowTree, key: &[u8], write: &Write<'_>) -> Result<bool> {
+        let txn = self.txn.write_id()?;
+        let (snapshot, _held) = self.read_snapshot(true)?;
+        let done = loop {
+            let stamp = Stamp { txn, command: self.txn.record().command() };
+            let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
+            let conflict = write.attempt(self.rows(), &session, tree, key)?;
+            match conflict {
+                Conflict::None => break true,
+                Conflict::BeingModified { by } => self.wait_for(by, key)?,
+                Conflict::Invisible => break false,
+                Conflict::Updated { .. }
+                    if matches!(write, Write::Insert(_)) && self.is_seen(tree, key, &snapshot)? =>
+                {
+                    break false;
+                }
+                Conflict::Updated { .. } | Conflict::Deleted { .. } => return Err(concurrent_update()),
+                // Each write is a command of its own, so nothing later than the present one has written.
+                Conflict::SelfModified { .. } => return Err(concurrent_update()),
+            }
+        };
+        if done {
+            self.txn.on_write(tree.id, key)?;
+            self.txn.next_command()?;
+        } else {
+            // It has read that the row is there, or not.
+            self.txn.on_read_key(tree.id, key)?;
+        }
+        Ok(done)
+    }
+
+    /// Whether a row that stands in the way of an insert is one that the transaction may know of.
+    fn is_seen(&self, tree: &RowTree, key: &[u8], snapshot: &Snapshot) -> Result<bool> {
+        let mut row = Row::default();
+        self.rows().fetch(tree.id, key, snapshot, &self.txn, &mut row)
+    }
+
+    fn wait_for(&self, by: TxnId, key: &[u8]) -> Result<()> {
+        Ok(self.txn.wait_for(&[by], &Txn::row_text(key), self.lock_timeout)?)
+    }
+
+    /// Locks the row under `key` until the transaction ends (or rolls back to a savepoint from before); whether there is one.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn lock(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
+        self.check_usable(tree)?;
+        let result = self.lock_row(tree, key, mode);
+        self.noted(result)
+    }
+
+    fn lock_row(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
+        let txn = self.txn.write_id()?;
+        let (snapshot, _held) = self.read_snapshot(true)?;
+        self.txn.on_read_key(tree.id, key)?;
+        loop {
+            let stamp = Stamp { txn, command: self.txn.record().command() };
+            let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
+            match self.rows().lock(&session, tree.id, key, mode)? {
+                Conflict::None => {
+                    let hash = lock_hash(&full_key(tree.id, key));
+                    self.row_locks.push(HeldLock { hash, owner: txn, mode });
+                    return Ok(true);
+                }
+                Conflict::Invisible => return Ok(false),
+                Conflict::BeingModified { by } => self.wait_for(by, key)?,
+                Conflict::Updated { .. } | Conflict::Deleted { .. } | Conflict::SelfModified { .. } => {
+                    return Err(concurrent_update());
+                }
+            }
+        }
+    }
+
+    /// Locks the tree as a whole, in one of Postgres's table modes, until the transaction ends.
+    ///
+    /// # Errors
+    /// Conflict: a deadlock, or a time-out. Usage, closed.
+    pub fn lock_tree(&mut self, tree: &RowTree, mode: LockMode) -> Result<()> {
+        self.check_usable(tree)?;
+        let result = self.txn.lock_table(LockObject(tree.id.0), mode, self.lock_timeout).map_err(Error::from);
+        self.noted(result)
+    }
+
+    /// The rows with keys in `range`, ascending: those of the moment of this call, or of the transaction's snapshot.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn scan<K: AsRef<[u8]>>(&mut self, tree: &RowTree, range: impl RangeBounds<K>) -> Result<TransactionScan<'_>> {
+        self.scan_in(tree, &range, Direction::Forward)
+    }
+
+    /// As [`scan`](Self::scan), descending.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn scan_backward<K: AsRef<[u8]>>(
+        &mut self,
+        tree: &RowTree,
+        range: impl RangeBounds<K>,
+    ) -> Result<TransactionScan<'_>> {
+        self.scan_in(tree, &range, Direction::Backward)
+    }
+
+    fn scan_in<K: AsRef<[u8]>>(
+        &mut self,
+        tree: &RowTree,
+        range: &impl RangeBounds<K>,
+        direction: Direction,
+    ) -> Result<TransactionScan<'_>> {
+        self.check_usable(tree)?;
+        // The successor of a key is the key with a zero byte behind it.
+        let after = |key: &K| [key.as_ref(), &[0]].concat();
+        let from = match range.start_bound() {
+            Bound::Included(key) => Some(key.as_ref().to_vec()),
+            Bound::Excluded(key) => Some(after(key)),
+            Bound::Unbounded => None,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(key) => Some(after(key)),
+            Bound::Excluded(key) => Some(key.as_ref().to_vec()),
+            Bound::Unbounded => None,
+        };
+        let (snapshot, held) = self.read_snapshot(false)?;
+        let read = self.txn.on_read_range(tree.id, from.as_deref().unwrap_or_default(), to.as_deref());
+        self.noted(read)?;
+        let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
+        let scan = self.rows().scan(tree.id, range, direction, snapshot)?;
+        Ok(TransactionScan { txn: self, scan, _held: held })
+    }
+
+    /// Marks a place to roll back to.
+    ///
+    /// # Errors
+    /// Usage: the transaction has failed or ended.
+    pub fn savepoint(&mut self) -> Result<Savepoint> {
+        if self.failed {
+            return Err(failed());
+        }
+        self.txn.set_savepoint()
+    }
+
+    /// Forgets a savepoint; what was done since stays.
+    ///
+    /// # Errors
+    /// Usage: there is no such savepoint; the transaction has failed or ended.
+    pub fn release(&mut self, savepoint: Savepoint) -> Result<()> {
+        if self.failed {
+            return Err(failed());
+        }
+        self.txn.release_savepoint(savepoint)
+    }
+
+    /// Takes back everything since `savepoint`, which stays; a failed transaction goes on from there.
+    ///
+    /// # Errors
+    /// Usage: there is no such savepoint; the transaction has ended.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.txn.rollback_to(savepoint)?;
+        self.failed = false;
+        let record = self.txn.record();
+        self.row_locks.retain(|lock| record.is_own(lock.owner));
+        Ok(())
+    }
+
+    /// Commits: everybody sees all of it from now on, or, after an error, nobody any of it. (After an I/O error of a durable
+    /// commit, which of the two is known when the engine is opened again; it is shut for writing until then.)
+    ///
+    /// # Errors
+    /// Conflict: it could not be serialized. Usage: it has failed. I/O, closed.
+    pub fn commit(mut self, durability: Durability) -> Result<()> {
+        if self.failed {
+            self.txn.rollback();
+            return Err(failed());
+        }
+        self.txn.commit(durability)
+    }
+
+    /// Prepares the transaction under `name`: it survives the death of the machine, and is ended later by
+    /// [`Engine::commit_prepared`](crate::Engine::commit_prepared) or
+    /// [`Engine::rollback_prepared`](crate::Engine::rollback_prepared), from whichever process has the engine open then.
+    ///
+    /// # Errors
+    /// Usage: the name is in use, empty or too long. Conflict: it could not be serialized. I/O, closed.
+    pub fn prepare(mut self, name: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(failed());
+        }
+        let row_locks = encode_locks(&self.row_locks);
+        self.txn.prepare(name, &row_locks, &[])
+    }
+
+    /// Rolls back. Dropping does the same.
+    pub fn abort(mut self) {
+        self.txn.rollback();
+    }
+
+    /// The transaction as the manager knows it.
+    #[must_use]
+    pub const fn txn(&self) -> &Txn {
+        &self.txn
+    }
+}
+
+impl Write<'_> {
+    fn value(&self) -> &[u8] {
+        match self {
+            Self::Put(value) | Self::Insert(value) => value,
+            Self::Delete => &[],
+        }
+    }
+
+    fn attempt(&self, rows: &RowStore, session: &Session<'_>, tree: &RowTree, key: &[u8]) -> Result<Conflict> {
+        let kind = if matches!(self, Self::Delete) { RowKind::Tombstone } else { RowKind::Put };
+        let new = NewVersion { kind, number: 0, payload: self.value() };
+        match self {
+            Self::Put(_) => rows.put(session, tree.id, key, new),
+            Self::Insert(_) => rows.insert(session, tree.id, key, new),
+            Self::Delete => rows.change(session, tree.id, key, new),
+        }
+    }
+}
+
+/// Rows of one tree, as pairs of key and value.
+pub struct TransactionScan<'t> {
+    txn: &'t mut Transaction,
+    scan: RowScan,
+    /// Keeps what the scan sees from being collected.
+    _held: Option<ActiveSnapshot>,
+}
+
+impl Iterator for TransactionScan<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = match self.scan.next(&self.txn.txn) {
+            Ok(row) => row.map(|row| (row.key.to_vec(), row.version.payload.to_vec())),
+            Err(error) => return Some(Err(error)),
+        };
+        let passed = self.scan.take_passed();
+        let noted = passed.into_iter().try_for_each(|writer| self.txn.txn.on_read_newer(writer));
+        if let Err(error) = self.txn.noted(noted) {
+            return Some(Err(error));
+        }
+        row.map(Ok)
+    }
+}
+
+fn failed() -> Error {
+    Error::usage(
+        "current transaction is aborted, commands are ignored until it is rolled back",
+        "Roll back, as a whole or to a savepoint.",
+    )
+}
+
+fn concurrent_update() -> Error {
+    Error::Conflict("could not serialize access due to concurrent update".into())
+}

@@ -1,0 +1,230 @@
+//! Transactions from outside: what they see, what stands in their way, and what is left after an end of any kind.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ssd_engine::{Class, Durability, Engine, Isolation, LockMode, Options, RowLockMode, TransactionOptions};
+
+fn open(dir: &std::path::Path) -> Engine {
+    let options = Options {
+        memtable_bytes: 1 << 20,
+        cache_bytes: 4 << 20,
+        log_segment_bytes: 1 << 20,
+        log_ring_bytes: 1 << 20,
+        deadlock_timeout: Duration::ZERO,
+        ..Options::default()
+    };
+    Engine::open(dir, options).unwrap()
+}
+
+#[test]
+fn what_is_committed_is_seen_and_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
+    txn.put(&tree, b"a", b"1").unwrap();
+    txn.put(&tree, b"b", b"2").unwrap();
+    let savepoint = txn.savepoint().unwrap();
+    txn.put(&tree, b"a", b"3").unwrap();
+    assert!(txn.delete(&tree, b"b").unwrap());
+    assert_eq!(txn.get(&tree, b"b").unwrap(), None);
+    txn.rollback_to(savepoint).unwrap();
+    assert_eq!(txn.get(&tree, b"a").unwrap().unwrap(), b"1");
+    let mut other = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(other.get(&tree, b"a").unwrap(), None);
+    txn.commit(Durability::Process).unwrap();
+    assert_eq!(other.get(&tree, b"a").unwrap().unwrap(), b"1");
+    other.put(&tree, b"lost", b"x").unwrap();
+    drop(other);
+    engine.flush().unwrap();
+    let mut running = engine.begin(Isolation::ReadCommitted).unwrap();
+    running.put(&tree, b"running", b"x").unwrap();
+    running.put(&tree, b"a", b"x").unwrap();
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    drop((running, tree));
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let rows = |engine: &Engine| {
+        let mut txn = engine.begin(Isolation::RepeatableRead).unwrap();
+        txn.scan::<Vec<u8>>(&tree, ..).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let want = [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())];
+    assert_eq!(rows(&engine), want);
+    engine.vacuum().unwrap();
+    assert_eq!(rows(&engine), want);
+}
+
+#[test]
+fn the_first_updater_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, b"k", b"0")).unwrap();
+    let mut first = engine.begin(Isolation::RepeatableRead).unwrap();
+    let mut second = engine.begin(Isolation::RepeatableRead).unwrap();
+    assert_eq!(second.get(&tree, b"k").unwrap().unwrap(), b"0");
+    first.put(&tree, b"k", b"1").unwrap();
+    first.commit(Durability::Process).unwrap();
+    let error = second.put(&tree, b"k", b"2").unwrap_err();
+    assert_eq!(error.class(), Class::Conflict);
+    assert_eq!(error.to_string(), "could not serialize access due to concurrent update");
+    assert_eq!(second.get(&tree, b"k").unwrap_err().class(), Class::Usage, "it has failed");
+    assert!(second.commit(Durability::Process).is_err());
+    let mut third = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert!(!third.insert(&tree, b"k", b"3").unwrap());
+    assert!(third.insert(&tree, b"new", b"3").unwrap());
+    assert_eq!(third.get(&tree, b"k").unwrap().unwrap(), b"1");
+}
+
+#[test]
+fn waiters_go_on_when_the_holder_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let mut holder = engine.begin(Isolation::ReadCommitted).unwrap();
+    holder.put(&tree, b"k", b"first").unwrap();
+    let (started, has_started) = mpsc::channel();
+    let waiter = std::thread::spawn({
+        let (engine, tree) = (engine.clone(), tree.clone());
+        move || {
+            let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
+            started.send(()).unwrap();
+            txn.put(&tree, b"k", b"second").unwrap();
+            txn.commit(Durability::Process).unwrap();
+        }
+    });
+    has_started.recv().unwrap();
+    holder.commit(Durability::Process).unwrap();
+    waiter.join().unwrap();
+    let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(txn.get(&tree, b"k").unwrap().unwrap(), b"second");
+    txn.lock_tree(&tree, LockMode::AccessExclusive).unwrap();
+    let hurried = TransactionOptions { lock_timeout: Some(Duration::from_millis(1)), ..TransactionOptions::default() };
+    let mut other = engine.begin_with(hurried).unwrap();
+    let error = other.lock_tree(&tree, LockMode::AccessShare).unwrap_err();
+    assert_eq!((error.class(), error.to_string().contains("lock timeout")), (Class::Conflict, true));
+}
+
+#[test]
+fn one_of_a_deadlock_fails_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    engine
+        .transact(Isolation::ReadCommitted, Durability::Process, |txn| {
+            txn.put(&tree, b"a", b"")?;
+            txn.put(&tree, b"b", b"")
+        })
+        .unwrap();
+    let both_hold = std::sync::Barrier::new(2);
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let run = |own: &'static [u8], theirs: &'static [u8]| {
+            let (engine, tree, both_hold) = (&engine, &tree, &both_hold);
+            scope.spawn(move || {
+                let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
+                assert!(txn.lock(tree, own, RowLockMode::Update).unwrap());
+                both_hold.wait();
+                let outcome = txn.lock(tree, theirs, RowLockMode::Update).map_err(|error| error.to_string());
+                if outcome.is_ok() { txn.commit(Durability::Process).unwrap() } else { txn.abort() }
+                outcome
+            })
+        };
+        [run(b"a", b"b"), run(b"b", b"a")].map(|thread| thread.join().unwrap()).into()
+    });
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(failed.len(), 1, "{outcomes:?}");
+    assert!(failed[0].starts_with("deadlock detected: ") && failed[0].contains("row '"), "{failed:?}");
+}
+
+#[test]
+fn serializable_refuses_write_skew() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("doctors on call").unwrap();
+    let put = |key: &[u8], value: &[u8]| {
+        engine.transact(Isolation::Serializable, Durability::Process, |txn| txn.put(&tree, key, value)).unwrap();
+    };
+    for isolation in [Isolation::RepeatableRead, Isolation::Serializable] {
+        put(b"alice", b"on call");
+        put(b"bob", b"on call");
+        let on_call = |txn: &mut ssd_engine::Transaction| {
+            txn.scan::<Vec<u8>>(&tree, ..).unwrap().filter(|row| row.as_ref().unwrap().1 == b"on call").count()
+        };
+        let mut alice = engine.begin(isolation).unwrap();
+        let mut bob = engine.begin(isolation).unwrap();
+        assert_eq!((on_call(&mut alice), on_call(&mut bob)), (2, 2));
+        let go = |mut txn: ssd_engine::Transaction, key: &[u8]| {
+            txn.put(&tree, key, b"off")?;
+            txn.commit(Durability::Process)
+        };
+        let outcomes = [go(alice, b"alice"), go(bob, b"bob")];
+        let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        assert_eq!(refused, usize::from(isolation == Isolation::Serializable), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_prepared_transaction_survives_with_its_locks() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, b"locked", b"")).unwrap();
+    let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
+    txn.put(&tree, b"k", b"prepared").unwrap();
+    assert!(txn.lock(&tree, b"locked", RowLockMode::Share).unwrap());
+    txn.prepare(b"p").unwrap();
+    engine.close().unwrap();
+    drop(tree);
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    assert_eq!(engine.prepared().unwrap().iter().map(|p| p.name.clone()).collect::<Vec<_>>(), [b"p"]);
+    let hurried = TransactionOptions { lock_timeout: Some(Duration::from_millis(1)), ..TransactionOptions::default() };
+    for key in [&b"k"[..], b"locked"] {
+        let mut other = engine.begin_with(hurried).unwrap();
+        assert!(other.put(&tree, key, b"x").unwrap_err().to_string().contains("timeout"));
+    }
+    engine.commit_prepared(b"p", Durability::Machine).unwrap();
+    assert_eq!(engine.commit_prepared(b"p", Durability::Machine).unwrap_err().class(), Class::Usage);
+    let mut after = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(after.get(&tree, b"k").unwrap().unwrap(), b"prepared");
+    after.put(&tree, b"locked", b"x").unwrap();
+}
+
+#[test]
+fn trees_of_rows_and_of_values_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    engine.tree("values").unwrap();
+    engine.row_tree("rows").unwrap();
+    assert_eq!(engine.row_tree("values").err().unwrap().class(), Class::Usage);
+    assert_eq!(engine.tree("rows").err().unwrap().class(), Class::Usage);
+    assert_eq!(engine.row_tree("\0mine").err().unwrap().class(), Class::Usage);
+    let names: Vec<_> = engine.trees().unwrap().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, [b"values".to_vec(), b"rows".to_vec()], "the engine's own are not shown");
+}
+
+#[test]
+fn space_comes_back_when_the_old_snapshot_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let put = |value: &[u8]| {
+        engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, b"hot", value)).unwrap();
+    };
+    put(&[0; 1000]);
+    let mut old = engine.begin(Isolation::RepeatableRead).unwrap();
+    assert_eq!(old.get(&tree, b"hot").unwrap().unwrap(), [0; 1000]);
+    for n in 0..20_000u32 {
+        put(&[n as u8; 1000]);
+    }
+    engine.vacuum().unwrap();
+    let bytes = |engine: &Engine| engine.stats().unwrap().levels.iter().map(|level| level.bytes).sum::<u64>();
+    assert!(bytes(&engine) < 100_000, "{} bytes for two versions of a row of 1000", bytes(&engine));
+    assert_eq!(old.get(&tree, b"hot").unwrap().unwrap(), [0; 1000]);
+    drop(old);
+    engine.vacuum().unwrap();
+    let entries: u64 = engine.stats().unwrap().levels.iter().map(|level| level.entries).sum();
+    assert!(entries < 10, "{entries} entries for one row");
+}
