@@ -13,7 +13,9 @@ use crate::error::Result;
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
+use crate::lsm::compaction::cuts::Cuts;
 use crate::lsm::compaction::drop_rule::{DropRule, Verdict};
+use crate::lsm::install::ManifestClaim;
 use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source};
 use crate::lsm::output::Output;
 use crate::lsm::rate_limit::Priority;
@@ -68,41 +70,6 @@ impl Below {
     }
 }
 
-/// Ends an output file where it would overlap too much of the next level, or is large enough.
-struct Cuts {
-    target_bytes: u64,
-    /// Smallest keys of the files two levels down, with their sizes, ascending.
-    grandparents: Vec<(Vec<u8>, u64)>,
-    at: usize,
-    overlapped: u64,
-}
-
-impl Cuts {
-    fn new(lsm: &Lsm, plan: &MergePlan) -> Self {
-        let below = plan.output.index() + 1;
-        let grandparents = plan.view.levels.get(below).map_or(&[][..], Vec::as_slice);
-        let grandparents = grandparents.iter().map(|f| (f.meta.smallest.clone(), f.meta.size)).collect();
-        Self { target_bytes: lsm.options.target_file_bytes, grandparents, at: 0, overlapped: 0 }
-    }
-
-    /// Whether the file with `bytes` should end before `key`, the first entry of a new full key.
-    fn before(&mut self, key: &[u8], bytes: u64) -> bool {
-        let mut crossed = false;
-        while self.grandparents.get(self.at).is_some_and(|(smallest, _)| smallest.as_slice() <= key) {
-            self.overlapped += self.grandparents[self.at].1;
-            self.at += 1;
-            crossed = true;
-        }
-        // At a boundary of the next level a file may end early, so that later compactions meet fewer files.
-        let cut = bytes >= self.target_bytes
-            || (crossed && (bytes >= self.target_bytes / 2 || self.overlapped > 10 * self.target_bytes) && bytes > 0);
-        if cut {
-            self.overlapped = 0;
-        }
-        cut
-    }
-}
-
 impl Lsm {
     /// Runs a picked merge and installs its outputs.
     pub(crate) fn run_merge(&self, plan: &MergePlan) -> Result<()> {
@@ -129,7 +96,8 @@ impl Lsm {
         let needed = |t: &RangeTombstone| rule.keeps_range_tombstone(t.seqno, !below.may_overlap(&t.start, &t.end));
         let kept = tombstones.into_iter().filter(needed).collect();
         let mut output = Output::new(self, Priority::Compaction, kept);
-        let mut cuts = Cuts::new(self, plan);
+        let next_level = plan.view.levels.get(plan.output.index() + 1).map_or(&[][..], Vec::as_slice);
+        let mut cuts = Cuts::new(self.options.target_file_bytes, next_level.iter().map(|f| &*f.meta));
         let context = ReadContext { cache: &self.cache, opener: &self.opener };
         let mut merge = Merge::new(sources, Direction::Forward, context);
         merge.seek(&[], Trailer::MAX)?;
@@ -195,12 +163,9 @@ impl Lsm {
         self.install(&claim, edit).map(drop)
     }
 
-    #[expect(dead_code, reason = "the picker that asks for it is on its way")]
-    /// Drops files that hold nothing anybody can see.
-    pub(crate) fn run_drop(&self, files: &[(Level, FileNumber)]) -> Result<()> {
+    /// Drops files that hold nothing anybody can see. They were picked under `claim`, so none of them has become busy.
+    pub(crate) fn run_drop(&self, claim: &ManifestClaim<'_>, files: Vec<(Level, FileNumber)>) -> Result<()> {
         self.stats().add(Counter::FilesDropped, files.len() as u64);
-        let edit = VersionEdit { deleted: files.to_vec(), ..VersionEdit::default() };
-        let claim = self.claim_manifest()?;
-        self.install(&claim, edit).map(drop)
+        self.install(claim, VersionEdit { deleted: files, ..VersionEdit::default() }).map(drop)
     }
 }
