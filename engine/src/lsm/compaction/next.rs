@@ -21,7 +21,7 @@ const DELETED_MAX: usize = 1024;
 
 /// Work that was picked; its inputs are marked busy until [`Lsm::finish_plan`].
 enum Plan {
-    Merge(MergePlan),
+    Merge(Arc<MergePlan>),
     Move { file: Arc<FileEntry>, from: Level, to: Level },
 }
 
@@ -126,7 +126,7 @@ impl Lsm {
             Choice::Merge { inputs, output, reason } => {
                 tracing::debug!(%reason, inputs = inputs.len(), bytes = needed, %output, "compaction");
                 let inputs = inputs.into_iter().map(|(level, number)| (level, Arc::clone(&files[&number]))).collect();
-                Plan::Merge(MergePlan { inputs, output, view })
+                Plan::Merge(Arc::new(MergePlan { inputs, output, view }))
             }
             Choice::Move { file, from, to, .. } => Plan::Move { file: Arc::clone(&files[&file]), from, to },
             Choice::Idle | Choice::Drop { .. } => return None,
@@ -135,7 +135,10 @@ impl Lsm {
 
     fn run_plan(&self, plan: &Plan) -> Result<()> {
         let (result, numbers) = match plan {
-            Plan::Merge(plan) => (self.run_merge(plan), plan.inputs.iter().map(|(_, f)| f.meta.number).collect()),
+            Plan::Merge(plan) => (
+                self.run_merge(plan, self.options.background_threads as u64),
+                plan.inputs.iter().map(|(_, f)| f.meta.number).collect(),
+            ),
             Plan::Move { file, from, to } => (self.run_move(file, *from, *to), vec![file.meta.number]),
         };
         let numbers: Vec<FileNumber> = numbers;
@@ -157,3 +160,6 @@ impl Lsm {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

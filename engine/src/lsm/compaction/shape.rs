@@ -4,10 +4,11 @@
 //! changes while a choice is made.
 //!
 //! 1. L0 is ordered newest first, the other levels by key, and these are disjoint.
-//! 2. A [`Claim`] stands for a running compaction: its outputs lie in one level, within the hull of its inputs. So nobody
+//! 2. The outputs of a running compaction lie in one level, within the hull of its inputs. So nobody
 //!    else may write to that stretch of that level, although it may hold no file yet.
-//! 3. Every input of a claim is a busy file of some level, as a compaction installs its edit before it gives up its marks.
+//! 3. Every input of a running compaction is a busy file of some level: a compaction installs its edit before it gives up its marks.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::base::ids::{FileNumber, Level, SeqNo};
@@ -75,7 +76,7 @@ impl<'a> Hull<'a> {
 
 /// A running compaction. Its inputs are never empty.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct RunningCompaction {
     /// Where its outputs go.
     pub output: Level,
     /// What it reads.
@@ -101,7 +102,7 @@ pub struct Shape {
     /// How the files of L0 lie over one another.
     pub sublevels: Sublevels,
     /// The running compactions.
-    pub claims: Vec<Claim>,
+    pub running: Vec<RunningCompaction>,
     /// Range tombstones that every reader sees, by start.
     pub deleted: Vec<Deleted>,
     /// Every reader sees what is not newer than this.
@@ -109,27 +110,26 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A shape of `levels`, each in its order, while `running` compactions (a name, the input, the output level) are under
-    /// way. Marks of files that are in no level are those of a compaction that has just ended.
+    /// A shape of `levels`, each in its order, with the `marks` of running compactions (which one, its input, its output
+    /// level). Marks of files that are in no level are those of a compaction that has just ended.
     pub fn new<J: Ord>(
         levels: [Vec<Arc<FileMeta>>; LEVEL_COUNT],
         sublevels: Sublevels,
-        running: impl IntoIterator<Item = (J, FileNumber, Level)>,
+        marks: impl IntoIterator<Item = (J, FileNumber, Level)>,
     ) -> Self {
-        let mut marks: std::collections::HashMap<_, _> =
-            running.into_iter().map(|(job, file, output)| (file, (job, output))).collect();
-        let mut claims: std::collections::BTreeMap<J, Claim> = std::collections::BTreeMap::new();
+        let mut marks: HashMap<_, _> = marks.into_iter().map(|(job, file, output)| (file, (job, output))).collect();
+        let mut running: BTreeMap<J, RunningCompaction> = BTreeMap::new();
         let mut shape = |meta: Arc<FileMeta>| {
             let mark = if marks.is_empty() { None } else { marks.remove(&meta.number) };
             let busy = mark.map(|(job, output)| {
-                let claim = claims.entry(job).or_insert_with(|| Claim { output, inputs: Vec::new() });
-                claim.inputs.push(Arc::clone(&meta));
+                let new = || RunningCompaction { output, inputs: Vec::new() };
+                running.entry(job).or_insert_with(new).inputs.push(Arc::clone(&meta));
                 output
             });
             FileShape { meta, busy }
         };
         let levels = levels.map(|files| files.into_iter().map(&mut shape).collect());
-        Self { levels, sublevels, claims: claims.into_values().collect(), ..Self::default() }
+        Self { levels, sublevels, running: running.into_values().collect(), ..Self::default() }
     }
 
     /// Bytes of a level.
@@ -158,11 +158,11 @@ impl Shape {
     /// when a running compaction may write there. L0 takes any file, so there only the outputs of others are in the way.
     #[must_use]
     pub fn take_in(&self, level: usize, hull: &Hull<'_>) -> Option<&[FileShape]> {
-        let taken = |claim: &Claim| {
-            let inputs = claim.inputs.iter().map(|f| &**f);
-            claim.output.index() == level && Hull::of_all(inputs).is_some_and(|other| other.overlaps(hull))
+        let taken = |other: &RunningCompaction| {
+            let inputs = other.inputs.iter().map(|f| &**f);
+            other.output.index() == level && Hull::of_all(inputs).is_some_and(|theirs| theirs.overlaps(hull))
         };
-        if self.claims.iter().any(taken) {
+        if self.running.iter().any(taken) {
             return None;
         }
         let files = if level == 0 { &[][..] } else { self.overlapping(level, hull) };

@@ -1,7 +1,7 @@
 //! Compaction without a disk: what a stream of writes costs with given options, in seconds instead of hours.
 //!
 //! Rows are numbers, files are sorted lists of them, and a merge is the union of lists; everything that decides (picker,
-//! claims, cuts, levels) is what the engine itself uses. Writes go through a memtable, flushes install files in L0, and
+//! marks, cuts, levels) is what the engine itself uses. Writes go through a memtable, flushes install files in L0, and
 //! compactions start whenever the picker finds one and a slot is free. They progress as fast as `compaction_speed` says, so
 //! that L0 grows when that is too slow.
 //!
@@ -348,18 +348,4 @@ impl Draws {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(change: impl FnOnce(&mut SimulateOptions)) -> SimulateReport {
-        let mut options = SimulateOptions::default();
-        change(&mut options);
-        simulate(&options, &mut |_| {})
-    }
-
-    #[test]
-    fn overwriting_25_gb_by_chance_writes_less_than_ten_times_that() {
-        let report = run(|_| {});
-        assert!(report.write_amplification() < 10.0, "{report:#?}");
-    }
-}
+mod tests;

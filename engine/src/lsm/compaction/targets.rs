@@ -78,7 +78,7 @@ impl Shape {
         }
         // Never skip a level that has data, or will have: L0 must not be merged below it.
         let in_use = |level: usize| {
-            !self.levels[level].is_empty() || self.claims.iter().any(|claim| claim.output.index() == level)
+            !self.levels[level].is_empty() || self.running.iter().any(|other| other.output.index() == level)
         };
         if let Some(first) = (1..base).find(|&level| in_use(level)) {
             bytes[first..base].fill(policy.base_bytes);

@@ -25,6 +25,7 @@ use crate::base::limits::LEVEL_COUNT;
 use crate::format::range_del::RangeTombstone;
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::compaction::choice::Choice;
+use crate::lsm::compaction::golden;
 use crate::lsm::compaction::shape::{Deleted, Shape};
 use crate::lsm::compaction::targets::Policy;
 use crate::lsm::version::Version;
@@ -180,21 +181,12 @@ fn answered(text: &str) -> String {
     out
 }
 
-fn golden(name: &str, text: &str) {
-    let answered = answered(text);
-    if std::env::var_os("SSD_GOLDEN").is_some_and(|mode| mode == "write") {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lsm/compaction/testdata").join(name);
-        std::fs::write(path, &answered).expect("the golden file is writable");
-    } else {
-        assert_eq!(text, answered, "{name} differs; `cargo xtask golden` writes it anew");
-    }
-}
-
 macro_rules! golden_tests {
     ($($test:ident: $name:literal,)*) => {
         $(#[test]
         fn $test() {
-            golden($name, include_str!(concat!("../testdata/", $name)));
+            let recorded = include_str!(concat!("../testdata/", $name));
+            golden::check($name, recorded, &answered(recorded));
         })*
     };
 }

@@ -10,7 +10,7 @@ use crate::lsm::check::check;
 use crate::lsm::version::Version;
 
 const POLICY: Policy =
-    Policy { l0_trigger: 2, l0_bytes: 256 << 10, base_bytes: 64 << 10, multiplier: 4, input_bytes_max: 1 << 20 };
+    Policy { l0_trigger: 2, l0_bytes: 64 << 10, base_bytes: 20 << 10, multiplier: 4, input_bytes_max: 1 << 20 };
 
 fn meta(number: u64, span: (u8, u8), seqnos: (u64, u64), size: u64) -> Arc<FileMeta> {
     Arc::new(FileMeta {
@@ -115,8 +115,27 @@ impl World {
         self.apply(&VersionEdit { added, ..VersionEdit::default() });
     }
 
+    fn shape(&self) -> Shape {
+        shape_of(&self.version, &self.running)
+    }
+
+    /// Starts what the picker picks.
     fn start(&mut self) {
-        let choice = pick(&shape_of(&self.version, &self.running), &POLICY);
+        let choice = pick(&self.shape(), &POLICY);
+        self.run(choice);
+    }
+
+    /// Starts a merge of any files of a level, which mostly have gaps between them.
+    fn start_any(&mut self, level: usize, which: u64) {
+        let shape = self.shape();
+        let files = &shape.levels[level];
+        let files: Vec<_> =
+            files.iter().enumerate().filter(|(at, _)| which >> (at % 64) & 1 == 1).map(|f| f.1).collect();
+        let choice = merge(&shape, level, &files, level + 1, Reason::Manual);
+        self.run(choice);
+    }
+
+    fn run(&mut self, choice: Choice) {
         if choice == Choice::Idle {
             return;
         }
@@ -156,14 +175,16 @@ impl World {
 enum Step {
     Flush(Vec<(u8, u8)>),
     Start,
+    StartAny(usize, u64),
     Finish(proptest::sample::Index, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let span = (any::<u8>(), prop_oneof![3 => 0u8..30, 1 => any::<u8>()]);
+    let span = (any::<u8>(), prop_oneof![6 => 0u8..12, 1 => any::<u8>()]);
     prop_oneof![
         2 => proptest::collection::vec(span, 1..5).prop_map(Step::Flush),
-        3 => Just(Step::Start),
+        2 => Just(Step::Start),
+        3 => (3..LEVEL_COUNT - 1, any::<u64>(), any::<u64>()).prop_map(|(level, a, b)| Step::StartAny(level, a & b)),
         2 => (any::<proptest::sample::Index>(), 1usize..6).prop_map(|(at, pieces)| Step::Finish(at, pieces)),
     ]
 }
@@ -184,6 +205,7 @@ proptest! {
             match step {
                 Step::Flush(spans) => world.flush(&spans),
                 Step::Start => world.start(),
+                Step::StartAny(level, which) => world.start_any(level, which),
                 Step::Finish(at, pieces) => {
                     if !world.running.is_empty() {
                         world.finish(at.index(world.running.len()), pieces);
