@@ -17,6 +17,7 @@ use crate::cache::{BlockCache, CacheOptions, CacheParts};
 use crate::env::{Env, IoQueue};
 use crate::error::{Error, Result};
 use crate::lsm::busy::BusyFiles;
+use crate::lsm::compaction::pieces::SplitMerges;
 use crate::lsm::control::{Control, MemtableList};
 use crate::lsm::install::Obsolete;
 use crate::lsm::memtable::{MemtableParts, Memtables};
@@ -124,6 +125,8 @@ pub struct Lsm {
     pub(crate) log: OnceLock<Arc<dyn Log>>,
     /// Knows transactions, once somebody does.
     pub(crate) row_host: OnceLock<Arc<dyn RowHost>>,
+    /// Merges of this process that its other threads can help with.
+    pub(crate) split_merges: SplitMerges,
     /// Queues of finished reads, for the next: a ring costs more to make than a read.
     queues: Mutex<Vec<Box<dyn IoQueue>>>,
     /// During recovery, where the record being applied starts.
@@ -162,6 +165,7 @@ impl Lsm {
             obsolete: Mutex::new(Vec::new()),
             log: OnceLock::new(),
             row_host: OnceLock::new(),
+            split_merges: SplitMerges::default(),
             queues: Mutex::new(Vec::new()),
             replaying: AtomicU64::new(0),
             left: AtomicU32::new(0),

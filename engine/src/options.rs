@@ -43,9 +43,9 @@ pub struct Options {
     pub filter_bits_per_key: u8,
     /// Target size of an SST.
     pub target_file_bytes: u64,
-    /// Size target of the first level below L0; 0 derives it from the memtables.
+    /// Size target of the first level below L0; 0 makes it eight memtables.
     pub base_level_bytes: u64,
-    /// Factor between the sizes of neighbouring levels.
+    /// Largest factor between the sizes of neighbouring levels. A small one writes less and takes more space.
     pub level_multiplier: u32,
     /// Background threads. Zero starts none: the host calls [`Engine::run_next_job`](crate::Engine::run_next_job).
     pub background_threads: usize,

@@ -1,7 +1,8 @@
 //! Which SSTs are inputs of a running compaction, seen by every process that picks one.
 //!
-//! A fixed set of (file, output level, process). It is only changed under the manifest claim, and a process that dies
-//! leaves entries that the next picker finds and clears.
+//! A fixed set of (file, compaction, output level, process). Marks are set under the manifest claim and taken away after the
+//! edit that removes the files from their levels; a process that dies leaves marks that the next picker finds and clears.
+//! A compaction is named by the first of its inputs: no other running one has that file.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -16,6 +17,8 @@ shared_struct! {
     struct Cell {
         /// File number plus one; 0 is free.
         file: AtomicU64,
+        /// Number of the compaction's first input.
+        job: AtomicU64,
         pid: AtomicU32,
         output_level: AtomicU32,
     }
@@ -37,6 +40,7 @@ impl BusyFiles {
             return false;
         }
         for (cell, file) in free.into_iter().zip(files) {
+            cell.job.store(files[0].0, Ordering::Relaxed);
             cell.pid.store(current_pid(), Ordering::Relaxed);
             cell.output_level.store(u32::from(output.0), Ordering::Relaxed);
             cell.file.store(file.0 + 1, Ordering::Release);
@@ -54,14 +58,15 @@ impl BusyFiles {
         }
     }
 
-    /// Every busy file with the level its compaction writes to.
+    /// Every busy file as (compaction, file, level that the compaction writes to).
     #[must_use]
-    pub fn list(&self) -> Vec<(FileNumber, Level)> {
+    pub fn list(&self) -> Vec<(FileNumber, FileNumber, Level)> {
         self.cells
             .iter()
             .filter_map(|cell| {
                 let file = cell.file.load(Ordering::Acquire).checked_sub(1)?;
-                Some((FileNumber(file), Level(cell.output_level.load(Ordering::Relaxed) as u8)))
+                let (job, output) = (cell.job.load(Ordering::Relaxed), cell.output_level.load(Ordering::Relaxed));
+                Some((FileNumber(job), FileNumber(file), Level(output as u8)))
             })
             .collect()
     }
@@ -93,6 +98,6 @@ mod tests {
         assert_eq!(busy.list().len(), files.len());
         busy.clear(&files[1..]);
         busy.reap_dead();
-        assert_eq!(busy.list(), [(FileNumber(0), Level(3))], "our own marks stay: we are alive");
+        assert_eq!(busy.list(), [(FileNumber(0), FileNumber(0), Level(3))], "our own marks stay: we are alive");
     }
 }

@@ -1,6 +1,7 @@
 //! Background work in order of urgency. Any thread of any attached process may run it, several at once.
 //!
-//! Flushes come first (writers wait for them), then the log's ring, then files nobody reads any more, then compaction.
+//! Flushes come first (writers wait for them), then pieces of a compaction that another thread has begun, then the log's
+//! ring, then files nobody reads any more, then new compactions.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +25,9 @@ impl Lsm {
         self.look_at_disk();
         if self.flush_oldest()? {
             self.update_stall()?;
+            return Ok(true);
+        }
+        if self.help_merge() {
             return Ok(true);
         }
         if self.log.get().is_some_and(|log| log.should_write()) && self.log().write_out()? {

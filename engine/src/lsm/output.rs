@@ -74,7 +74,7 @@ impl<'l> Output<'l> {
     /// # Errors
     /// I/O.
     pub fn cut(&mut self, next: &[u8]) -> Result<()> {
-        let Some((number, mut writer)) = self.writer.take() else { return Ok(()) };
+        let Some((_, writer)) = &mut self.writer else { return Ok(()) };
         let mut later = Vec::new();
         for tombstone in std::mem::take(&mut self.tombstones) {
             let RangeTombstone { start, end, seqno } = tombstone;
@@ -87,7 +87,7 @@ impl<'l> Output<'l> {
         }
         later.sort_by(|a, b| a.start.cmp(&b.start));
         self.tombstones = later;
-        self.close(number, writer)
+        self.close()
     }
 
     /// Ends the last file and makes all names stable.
@@ -98,11 +98,11 @@ impl<'l> Output<'l> {
         if !self.tombstones.is_empty() {
             self.open()?;
         }
-        if let Some((number, mut writer)) = self.writer.take() {
+        if let Some((_, writer)) = &mut self.writer {
             for RangeTombstone { start, end, seqno } in std::mem::take(&mut self.tombstones) {
                 writer.add_range_delete(&start, &end, seqno)?;
             }
-            self.close(number, writer)?;
+            self.close()?;
         }
         if !self.done.is_empty() {
             self.lsm.env.sync_dir(&self.lsm.dir)?;
@@ -114,17 +114,26 @@ impl<'l> Output<'l> {
         if self.writer.is_none() {
             let number = self.lsm.take_file_number();
             let path = self.lsm.opener.path(number);
-            let writer = SstWriter::new(&self.lsm.env, &path, number, self.options)?;
-            self.writer = Some((number, writer));
+            let writer = SstWriter::new(&self.lsm.env, &path, number, self.options);
+            self.writer = Some((number, self.or_remove(number, writer)?));
             self.paced = 0;
         }
         Ok(())
     }
 
-    fn close(&mut self, number: FileNumber, writer: SstWriter) -> Result<()> {
-        let summary = writer.finish()?;
+    fn close(&mut self) -> Result<()> {
+        let Some((number, writer)) = self.writer.take() else { return Ok(()) };
+        let summary = self.or_remove(number, writer.finish())?;
         self.done.push(Arc::new(meta_of(number, summary, self.lsm.env.unix_time())));
         Ok(())
+    }
+
+    /// Removes the file that could not be begun or ended.
+    fn or_remove<T>(&self, number: FileNumber, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            let _ = self.lsm.env.remove(&self.lsm.opener.path(number));
+        }
+        result
     }
 }
 

@@ -39,6 +39,8 @@ counters! {
     FlushBytes => "flush_bytes",
     /// Merging compactions run.
     Compactions => "compactions",
+    /// Pieces of merges that were cut up.
+    CompactionPieces => "compaction_pieces",
     /// Bytes of SSTs read by compactions.
     CompactionReadBytes => "compaction_read_bytes",
     /// Bytes of SSTs written by compactions.

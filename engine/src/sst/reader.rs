@@ -263,6 +263,24 @@ impl SstReader {
         start.copied().unwrap_or(self.properties.data_end)
     }
 
+    /// The file's data in stretches of one index partition, from memory alone: for each a key that no key in it is larger
+    /// than, and its bytes. For cutting work into parts.
+    ///
+    /// # Errors
+    /// Corruption.
+    pub fn partitions(&self) -> Result<Vec<(Vec<u8>, u64)>> {
+        let mut out = Vec::new();
+        for partition in 0..self.top_index()?.len() {
+            let mut end = Vec::new();
+            self.partition_separator(partition, &mut end)?;
+            let start_at = |partition: usize| self.partition_starts.get(partition).copied();
+            let from = start_at(partition).unwrap_or(self.properties.data_end);
+            let to = start_at(partition + 1).unwrap_or(self.properties.data_end);
+            out.push((end, to.saturating_sub(from)));
+        }
+        Ok(out)
+    }
+
     /// How many bytes of the file are before `key`, exact to a block.
     ///
     /// # Errors

@@ -8,38 +8,53 @@ use crate::base::ids::{FileNumber, Level};
 use crate::base::limits::LEVEL_COUNT;
 use crate::error::Result;
 use crate::lsm::Lsm;
-use crate::lsm::compaction::pick::{Choice, FileShape, Policy, Shape, pick, pick_manual, pick_rewrite};
+use crate::lsm::compaction::choice::Choice;
+use crate::lsm::compaction::pick::{pick, pick_manual, pick_rewrite};
 use crate::lsm::compaction::run::MergePlan;
+use crate::lsm::compaction::shape::{Deleted, Shape};
+use crate::lsm::compaction::targets::Policy;
 use crate::lsm::stall::StallInput;
 use crate::lsm::view::{FileEntry, View};
 
+/// Range tombstones that the picker is shown at most: it looks at each of them for each file.
+const DELETED_MAX: usize = 1024;
+
 /// Work that was picked; its inputs are marked busy until [`Lsm::finish_plan`].
 enum Plan {
-    Merge(MergePlan),
+    Merge(Arc<MergePlan>),
     Move { file: Arc<FileEntry>, from: Level, to: Level },
 }
 
 impl Lsm {
     fn policy(&self) -> Policy {
-        let memtables = (self.options.memtable_bytes as u64) * 4;
-        Policy {
-            l0_trigger: 4,
-            base_bytes: if self.options.base_level_bytes == 0 { memtables } else { self.options.base_level_bytes },
-            multiplier: self.options.level_multiplier.into(),
-            input_bytes_max: 25 * self.options.target_file_bytes,
-        }
+        Policy::new(&self.options)
     }
 
     fn shape(&self, view: &View) -> Shape {
-        let busy: HashMap<_, _> = self.busy().list().into_iter().collect();
-        let file = |entry: &Arc<FileEntry>| FileShape {
-            meta: Arc::clone(&entry.meta),
-            busy: busy.contains_key(&entry.meta.number),
-        };
-        Shape {
-            levels: std::array::from_fn(|level| view.levels[level].iter().map(file).collect()),
-            l0_sublevels: view.version.sublevels().count(),
+        let levels = std::array::from_fn(|level| view.levels[level].iter().map(|f| Arc::clone(&f.meta)).collect());
+        Shape::new(levels, view.version.sublevels().clone(), self.busy().list())
+    }
+
+    /// The shape with what is deleted for every reader.
+    fn shape_with_deletes(&self, view: &View) -> Result<Shape> {
+        let mut shape = self.shape(view);
+        // Nobody will read at less than the oldest of these, see `live_snapshots`.
+        shape.seen_by_all = self.live_snapshots().first().copied().unwrap_or_default();
+        if view.range_delete_files.is_empty() {
+            return Ok(shape);
         }
+        for (level, file) in view.files().filter(|(_, f)| f.meta.range_deletes > 0) {
+            let list = file.reader(&self.opener)?.range_tombstones().list();
+            let seen = list.iter().filter(|range| range.seqno <= shape.seen_by_all);
+            let room = DELETED_MAX.saturating_sub(shape.deleted.len());
+            shape.deleted.extend(seen.take(room).map(|range| Deleted {
+                level,
+                file: file.meta.number,
+                range: range.clone(),
+            }));
+        }
+        shape.deleted.sort_by(|a, b| a.range.start.cmp(&b.range.start));
+        Ok(shape)
     }
 
     /// Runs the most urgent compaction; whether there was one.
@@ -49,8 +64,13 @@ impl Lsm {
             self.catch_up_claimed(&claim)?;
             self.busy().reap_dead();
             let view = self.local_view();
-            let choice = pick(&self.shape(&view), &self.policy());
-            self.start_plan(choice, view)
+            match pick(&self.shape_with_deletes(&view)?, &self.policy()) {
+                Choice::Drop { files, reason } => {
+                    tracing::debug!(%reason, files = files.len(), "files dropped");
+                    return self.run_drop(&claim, files).map(|()| true);
+                }
+                choice => self.start_plan(choice, view),
+            }
         };
         plan.map_or(Ok(false), |plan| self.run_plan(&plan).map(|()| true))
     }
@@ -58,8 +78,11 @@ impl Lsm {
     /// Whether a flush or compaction is under way or due.
     pub(crate) fn has_work(&self) -> Result<bool> {
         let view = self.view_full()?;
-        let waiting = self.memtable_list().len() > 1;
-        Ok(waiting || !self.busy().list().is_empty() || pick(&self.shape(&view), &self.policy()) != Choice::Idle)
+        if self.memtable_list().len() > 1 || !self.busy().list().is_empty() {
+            return Ok(true);
+        }
+        let _pin = self.pin_reader();
+        Ok(pick(&self.shape_with_deletes(&view)?, &self.policy()) != Choice::Idle)
     }
 
     /// Merges everything to the last level, and rewrites what was there before and may hold garbage.
@@ -89,11 +112,8 @@ impl Lsm {
 
     /// Marks the inputs of `choice` busy. `None` when there is nothing to do or no room to do it.
     fn start_plan(&self, choice: Choice, view: Arc<View>) -> Option<Plan> {
-        let (numbers, output): (Vec<FileNumber>, _) = match &choice {
-            Choice::Idle => return None,
-            Choice::Move { file, to, .. } => (vec![*file], *to),
-            Choice::Merge { inputs, output, .. } => (inputs.iter().map(|(_, number)| *number).collect(), *output),
-        };
+        let output = choice.output()?;
+        let numbers: Vec<FileNumber> = choice.files().into_iter().map(|(_, number)| number).collect();
         let files: HashMap<_, _> = view.files().map(|(_, f)| (f.meta.number, Arc::clone(f))).collect();
         let needed: u64 = numbers.iter().map(|n| files[n].meta.size).sum();
         let free = self.control().disk_free.load(Ordering::Relaxed);
@@ -109,16 +129,19 @@ impl Lsm {
             Choice::Merge { inputs, output, reason } => {
                 tracing::debug!(%reason, inputs = inputs.len(), bytes = needed, %output, "compaction");
                 let inputs = inputs.into_iter().map(|(level, number)| (level, Arc::clone(&files[&number]))).collect();
-                Plan::Merge(MergePlan { inputs, output, view })
+                Plan::Merge(Arc::new(MergePlan { inputs, output, view }))
             }
             Choice::Move { file, from, to, .. } => Plan::Move { file: Arc::clone(&files[&file]), from, to },
-            Choice::Idle => return None,
+            Choice::Idle | Choice::Drop { .. } => return None,
         })
     }
 
     fn run_plan(&self, plan: &Plan) -> Result<()> {
         let (result, numbers) = match plan {
-            Plan::Merge(plan) => (self.run_merge(plan), plan.inputs.iter().map(|(_, f)| f.meta.number).collect()),
+            Plan::Merge(plan) => (
+                self.run_merge(plan, self.options.background_threads as u64),
+                plan.inputs.iter().map(|(_, f)| f.meta.number).collect(),
+            ),
             Plan::Move { file, from, to } => (self.run_move(file, *from, *to), vec![file.meta.number]),
         };
         let numbers: Vec<FileNumber> = numbers;
@@ -133,10 +156,13 @@ impl Lsm {
         let view = self.view_full()?;
         let shape = self.shape(&view);
         Ok(StallInput {
-            l0_sublevels: shape.l0_sublevels,
+            l0_sublevels: shape.sublevels.count(),
             debt_bytes: shape.debt(&self.policy()),
             immutable_memtables: self.memtable_list().len().saturating_sub(1),
             memtables: self.options.memtables,
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,22 @@
 //! Carries out a compaction that was picked: read, merge, drop, write, install.
 //!
 //! A compaction holds no lock while it reads and writes: its inputs are marked busy, so nobody else touches them, and its
-//! outputs are unknown to anybody until the edit that installs them. When it fails, or its process dies, the outputs are
+//! outputs are unknown to anybody until the edit that installs them. A large one is run in pieces, see `pieces`. When it fails, or its process dies, the outputs are
 //! orphans and the inputs are as they were.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::ids::{FileNumber, Level};
 use crate::base::key::Trailer;
 use crate::base::limits::LEVEL_COUNT;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
+use crate::lsm::compaction::cuts::Cuts;
+use crate::lsm::compaction::pieces::KeyRange;
+use crate::lsm::install::ManifestClaim;
 use crate::lsm::keeper::Keeper;
 use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source};
 use crate::lsm::output::Output;
@@ -68,45 +72,10 @@ impl Below {
     }
 }
 
-/// Ends an output file where it would overlap too much of the next level, or is large enough.
-struct Cuts {
-    target_bytes: u64,
-    /// Smallest keys of the files two levels down, with their sizes, ascending.
-    grandparents: Vec<(Vec<u8>, u64)>,
-    at: usize,
-    overlapped: u64,
-}
-
-impl Cuts {
-    fn new(lsm: &Lsm, plan: &MergePlan) -> Self {
-        let below = plan.output.index() + 1;
-        let grandparents = plan.view.levels.get(below).map_or(&[][..], Vec::as_slice);
-        let grandparents = grandparents.iter().map(|f| (f.meta.smallest.clone(), f.meta.size)).collect();
-        Self { target_bytes: lsm.options.target_file_bytes, grandparents, at: 0, overlapped: 0 }
-    }
-
-    /// Whether the file with `bytes` should end before `key`, the first entry of a new full key.
-    fn before(&mut self, key: &[u8], bytes: u64) -> bool {
-        let mut crossed = false;
-        while self.grandparents.get(self.at).is_some_and(|(smallest, _)| smallest.as_slice() <= key) {
-            self.overlapped += self.grandparents[self.at].1;
-            self.at += 1;
-            crossed = true;
-        }
-        // At a boundary of the next level a file may end early, so that later compactions meet fewer files.
-        let cut = bytes >= self.target_bytes
-            || (crossed && (bytes >= self.target_bytes / 2 || self.overlapped > 10 * self.target_bytes) && bytes > 0);
-        if cut {
-            self.overlapped = 0;
-        }
-        cut
-    }
-}
-
 impl Lsm {
     /// Runs a picked merge and installs its outputs.
-    pub(crate) fn run_merge(&self, plan: &MergePlan) -> Result<()> {
-        let files = self.merge_files(plan)?;
+    pub(crate) fn run_merge(&self, plan: &Arc<MergePlan>, pieces_max: u64) -> Result<()> {
+        let files = self.merge_in_pieces(plan, pieces_max)?;
         self.stats().add(Counter::Compactions, 1);
         self.stats().add(Counter::CompactionReadBytes, plan.inputs.iter().map(|(_, f)| f.meta.size).sum());
         self.stats().add(Counter::CompactionWriteBytes, files.iter().map(|f| f.size).sum());
@@ -119,25 +88,42 @@ impl Lsm {
         self.install(&claim, edit).map(drop)
     }
 
-    fn merge_files(&self, plan: &MergePlan) -> Result<Vec<Arc<FileMeta>>> {
+    /// Merges what the inputs have in `range`, for the readers there are now. Ends early, with an error, once `aborted` is set.
+    pub(super) fn merge_range(
+        &self,
+        plan: &MergePlan,
+        range: &KeyRange,
+        aborted: &AtomicBool,
+    ) -> Result<Vec<Arc<FileMeta>>> {
+        let check_wanted = || {
+            if aborted.load(Ordering::Relaxed) {
+                return Err(Error::Closed("another piece of the same compaction has failed".into()));
+            }
+            self.check_open()
+        };
+        check_wanted()?;
         // Made after the inputs were chosen: they hold nothing that is newer than what was visible before this.
         let mut keeper = Keeper::new(self)?;
         let mut below = Below::new(plan);
-        let (sources, tombstones) = self.merge_inputs(plan)?;
+        let (sources, tombstones) = self.merge_inputs(plan, range)?;
         let covering = RangeTombstones::new(tombstones.clone());
         let needed = |t: &RangeTombstone| keeper.keeps_range_tombstone(t.seqno, !below.may_overlap(&t.start, &t.end));
         let kept = tombstones.into_iter().filter(needed).collect();
         let mut output = Output::new(self, Priority::Compaction, kept);
-        let mut cuts = Cuts::new(self, plan);
+        let next_level = plan.view.levels.get(plan.output.index() + 1).map_or(&[][..], Vec::as_slice);
+        let mut cuts = Cuts::new(self.options.target_file_bytes, next_level.iter().map(|f| &*f.meta));
         let context = ReadContext { cache: &self.cache, opener: &self.opener };
         let mut merge = Merge::new(sources, Direction::Forward, context);
-        merge.seek(&[], Trailer::MAX)?;
+        merge.seek(range.from.as_deref().unwrap_or_default(), Trailer::MAX)?;
         let mut last_key: Vec<u8> = Vec::new();
         let (mut bottommost, mut since_pace) = (false, 0);
         while merge.valid() {
             let (key, trailer) = (merge.key(), merge.trailer());
             let new_key = key != last_key;
             if new_key {
+                if range.to.as_deref().is_some_and(|to| key >= to) {
+                    break;
+                }
                 last_key.clear();
                 last_key.extend_from_slice(key);
                 bottommost = !below.may_have(key);
@@ -152,21 +138,33 @@ impl Lsm {
             since_pace += 1;
             if since_pace == PACE_EVERY {
                 since_pace = 0;
-                self.check_open()?;
+                check_wanted()?;
                 output.pace();
+                self.flush_meanwhile();
             }
         }
         output.finish()
     }
 
-    /// The inputs as sources, and their range tombstones.
-    fn merge_inputs(&self, plan: &MergePlan) -> Result<(Vec<Source<'static>>, Vec<RangeTombstone>)> {
+    /// Flushes a memtable that waits, when all background threads may be in compactions: writers wait for flushes.
+    fn flush_meanwhile(&self) {
+        if self.options.background_threads == 0 || self.memtable_list().len() < 2 {
+            return;
+        }
+        if let Err(error) = self.flush_oldest() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a flush failed; it will be tried again");
+        }
+    }
+
+    /// The inputs as sources, and their range tombstones, as far as they have keys in `range`.
+    fn merge_inputs(&self, plan: &MergePlan, range: &KeyRange) -> Result<(Vec<Source<'static>>, Vec<RangeTombstone>)> {
         let mut sources = Vec::new();
         let mut tombstones = Vec::new();
         let mut runs: Vec<Vec<Arc<FileEntry>>> = vec![Vec::new(); LEVEL_COUNT];
-        for (level, file) in &plan.inputs {
+        let bounds = range.bounds();
+        for (level, file) in plan.inputs.iter().filter(|(_, f)| f.meta.overlaps_range(bounds)) {
             let reader = file.reader(&self.opener)?;
-            tombstones.extend_from_slice(reader.range_tombstones().list());
+            tombstones.extend(reader.range_tombstones().list().iter().filter_map(|t| range.clip(t)));
             if level.0 == 0 {
                 sources.push(Source::Table(SstIter::new(Arc::clone(reader), ReadAhead::Compaction)));
             } else {
@@ -192,12 +190,9 @@ impl Lsm {
         self.install(&claim, edit).map(drop)
     }
 
-    #[expect(dead_code, reason = "the picker that asks for it is on its way")]
-    /// Drops files that hold nothing anybody can see.
-    pub(crate) fn run_drop(&self, files: &[(Level, FileNumber)]) -> Result<()> {
+    /// Drops files that hold nothing anybody can see. They were picked under `claim`, so none of them has become busy.
+    pub(crate) fn run_drop(&self, claim: &ManifestClaim<'_>, files: Vec<(Level, FileNumber)>) -> Result<()> {
         self.stats().add(Counter::FilesDropped, files.len() as u64);
-        let edit = VersionEdit { deleted: files.to_vec(), ..VersionEdit::default() };
-        let claim = self.claim_manifest()?;
-        self.install(&claim, edit).map(drop)
+        self.install(claim, VersionEdit { deleted: files, ..VersionEdit::default() }).map(drop)
     }
 }
