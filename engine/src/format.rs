@@ -12,6 +12,7 @@ pub mod log_record;
 pub mod log_segment;
 pub mod range_del;
 pub mod row_version;
+pub mod txn_record;
 pub mod version_edit;
 
 /// What a decoder says about bytes that are not what the engine writes: the reason, for a person. The caller knows the

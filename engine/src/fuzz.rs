@@ -9,5 +9,6 @@ pub mod log_record;
 pub mod manifest;
 pub mod range_del;
 pub mod row_version;
+pub mod txn_record;
 pub mod version_edit;
 pub mod wal_segment;
