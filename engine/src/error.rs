@@ -101,11 +101,12 @@ impl Error {
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
-    /// The hint of a usage error; empty for the other classes.
+    /// What to do instead, as a sentence, for a usage error or a conflict; empty for the other classes.
     #[must_use]
     pub fn hint(&self) -> &str {
         match self {
             Self::Usage { hint, .. } => hint,
+            Self::Conflict(_) => "The transaction might succeed if it is run again.",
             _ => "",
         }
     }
