@@ -5,10 +5,11 @@
 //! counts is decided by the reader's [`snapshot`] and by the [`status`] of its writer. The host answers for statuses:
 //! Postgres in the extension, the engine's own transaction manager elsewhere.
 //!
-//! Pure deciders: [`visibility`] (does this snapshot see it), [`conflict`] (may I change it), [`garbage`] (may it go).
+//! [`txn`] is that transaction manager. Pure deciders: [`visibility`] (does this snapshot see it), [`conflict`] (may I change it), [`garbage`] (may it go).
 
 pub mod conflict;
 pub mod garbage;
 pub mod snapshot;
 pub mod status;
+pub mod txn;
 pub mod visibility;
