@@ -23,8 +23,9 @@
 //!    who takes a snapshot sees a part.
 //! 3. *Everything else is aborted.* After a crash an id without a commit record, that no prepared transaction has, is
 //!    aborted: nothing is written for that.
-//! 4. *Locks* are taken in the order prepared, SSI, running; the lobby, the window's and the trees' stand alone. None but
-//!    the first is held over a read or a write.
+//! 4. *Locks.* Inside the lock of SSI that of the running set may be taken, and inside that the window's. The lobby's and that
+//!    of the prepared transactions stand alone. None of these is held over a read or a write; those of whoever raises the
+//!    limit of ids, and of whoever trims, are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,6 +184,10 @@ impl TxnManager {
     fn stored_state(&self, id: TxnId) -> Result<TxnState> {
         if !self.running.has_begun(id) {
             return Ok(TxnState::Aborted);
+        }
+        // Asked before it began, it may have begun since. What is remembered has to be final.
+        if let Some(state) = self.running.window().state(id) {
+            return Ok(state);
         }
         let state = if self.store.is_committed(id)? { TxnState::Committed } else { TxnState::Aborted };
         self.running.window().remember(id, state);

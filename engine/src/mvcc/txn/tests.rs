@@ -328,3 +328,21 @@ fn serializable_transactions_fail_as_a_whole() {
     retry.on_read_key(tree, b"y").unwrap();
     commit(&mut retry);
 }
+
+#[test]
+fn a_commit_that_may_not_be_stable_is_in_doubt() {
+    let mut world = World::new(11, small());
+    let (mut unsure, mut late, waiter) = (world.begin(), world.begin(), world.begin());
+    let ids = [unsure.write_id().unwrap(), late.write_id().unwrap()];
+    world.env.faults().fail_from(1, crate::env::fault::FaultKind::Eio);
+    assert_eq!(unsure.commit(Durability::Machine).unwrap_err().class(), Class::Io);
+    assert_eq!(unsure.record().phase(), Phase::InDoubt);
+    assert_eq!(world.state(ids[0]), TxnState::InProgress, "nobody may act on it");
+    assert_eq!(waiter.wait_for(&ids, &"a row", None), Err(WaitError::Closed));
+    assert!(late.commit(Durability::Machine).is_err());
+    assert_eq!(late.record().phase(), Phase::Aborted, "the log takes no more, so nothing was written");
+    world.env.faults().clear();
+    world.reopen(Crash::Power);
+    assert_ne!(world.state(ids[0]), TxnState::InProgress);
+    assert_eq!(world.state(ids[1]), TxnState::Aborted);
+}

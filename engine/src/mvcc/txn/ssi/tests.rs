@@ -18,6 +18,8 @@ struct Done {
     writes: BTreeSet<u8>,
     /// The number of its commit.
     committed: Option<u64>,
+    /// It is committing: it does nothing more, and others do not count it yet.
+    committing: bool,
     ended: bool,
     read_only: bool,
 }
@@ -147,16 +149,24 @@ impl World {
         self.ask(at, |ssi| ssi.on_write(local(at), TREE, &[key]));
     }
 
-    /// One that is prepared commits later, and cannot fail.
-    fn commit(&mut self, at: usize) {
-        if !self.ask(at, |ssi| ssi.before_commit(local(at))) {
-            return;
-        }
+    /// The first half of a commit; whether there will be a second.
+    fn begin_commit(&mut self, at: usize) -> bool {
+        self.txns[at].committing = self.ask(at, |ssi| ssi.before_commit(local(at)));
+        self.txns[at].committing
+    }
+
+    fn end_commit(&mut self, at: usize) {
         self.commits += 1;
         self.txns[at].committed = Some(self.commits);
         self.txns[at].ended = true;
         if let Some(ssi) = &mut self.ssi {
             ssi.committed(local(at), CommitNo(self.commits));
+        }
+    }
+
+    fn commit(&mut self, at: usize) {
+        if self.begin_commit(at) {
+            self.end_commit(at);
         }
     }
 
@@ -166,12 +176,18 @@ impl World {
             return self.begin();
         }
         let at = active[self.below(active.len() as u64) as usize];
+        if self.txns[at].committing {
+            // A prepared one may still be rolled back.
+            return if self.below(8) == 0 { self.abort(at) } else { self.end_commit(at) };
+        }
         let key = self.below(self.keys) as u8;
         match self.below(10) {
             0..=3 => self.read(at, key..key + 1),
             4 => self.read(at, key..(key + 1 + self.below(3) as u8).min(self.keys as u8)),
             5..=7 if !self.txns[at].read_only => self.write(at, key),
             8 if self.below(4) == 0 => self.abort(at),
+            // Others act between the halves.
+            8 => drop(self.begin_commit(at)),
             _ => self.commit(at),
         }
     }
@@ -203,8 +219,10 @@ fn run(histories: u64, seed: u64, limits: Option<Limits>) -> Totals {
             world.step();
         }
         for at in 0..world.txns.len() {
-            if !world.txns[at].ended {
-                world.commit(at);
+            match &world.txns[at] {
+                txn if txn.ended => {}
+                txn if txn.committing => world.end_commit(at),
+                _ => world.commit(at),
             }
         }
         let serializable = is_serializable(&world.txns);
