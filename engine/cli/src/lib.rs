@@ -16,6 +16,7 @@ mod inspect;
 mod repair;
 mod report;
 mod show;
+mod simulate;
 mod stats;
 mod verify;
 
@@ -46,6 +47,8 @@ enum Command {
     Repair(repair::Arguments),
     /// Show the levels, files and trees of a directory, from its manifest.
     Stats(stats::Arguments),
+    /// Tell what writes would cost: compaction without a disk, in seconds.
+    Simulate(simulate::Arguments),
 }
 
 /// Where a subcommand works and speaks.
@@ -106,6 +109,7 @@ pub fn run(
         Command::Verify(arguments) => verify::run(&mut world, &arguments),
         Command::Repair(arguments) => repair::run(&mut world, &arguments),
         Command::Stats(arguments) => stats::run(&mut world, &arguments),
+        Command::Simulate(arguments) => simulate::run(&mut world, &arguments),
     };
     match outcome {
         Ok(code) => code,

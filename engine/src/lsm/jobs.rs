@@ -40,7 +40,7 @@ impl Lsm {
             self.update_stall()?;
             return Ok(true);
         }
-        Ok(false)
+        self.row_host.get().map_or(Ok(false), |host| host.run_next_job())
     }
 
     /// Refuses or admits writes by the space that is left.

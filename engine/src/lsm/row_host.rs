@@ -79,4 +79,12 @@ pub trait RowHost: Send + Sync {
     /// # Errors
     /// I/O of the host.
     fn rule(&self) -> Result<Box<dyn ValueRule + '_>>;
+
+    /// Does a piece of the host's own background work; whether there was any. Called when the engine has nothing to do.
+    ///
+    /// # Errors
+    /// I/O: it may be tried again.
+    fn run_next_job(&self) -> Result<bool> {
+        Ok(false)
+    }
 }

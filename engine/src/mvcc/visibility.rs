@@ -119,8 +119,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// What the next older `version` means for `snapshot`. Dirty snapshots take an in-progress put for the row only when no
-    /// older version turns out to be it: see [`Walk::fallback`].
+    /// What the next older `version` means for `snapshot`.
     ///
     /// # Errors
     /// As [`TxnStatus::state`].

@@ -99,3 +99,10 @@ fn golden_help() {
         &session(&Sample::closed(), &["--help", "inspect --help", "verify --help", "repair --help", "simulate"]),
     );
 }
+
+#[test]
+fn golden_simulate() {
+    let sample = Sample::crashed();
+    let line = "simulate --data 2 --memtable 16 --file 16 --rows sequential";
+    check("simulate", &session(&sample, &[line, &format!("{line} --json")]));
+}

@@ -32,6 +32,10 @@ impl TxnManager {
 }
 
 impl RowHost for Host {
+    fn run_next_job(&self) -> Result<bool> {
+        self.0.upgrade().map_or(Ok(false), |manager| manager.trim_status())
+    }
+
     fn rule(&self) -> Result<Box<dyn ValueRule + '_>> {
         Ok(match self.0.upgrade() {
             Some(manager) => {
