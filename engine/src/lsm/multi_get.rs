@@ -42,13 +42,13 @@ impl Lsm {
         let seqno = seqno.unwrap_or_else(|| self.visible());
         let bound = Trailer::seek(seqno);
         let start = |key| {
-            let mut walk = Walk { key, hash: 0, files: Vec::new(), at: 0, value: Vec::new(), found: None };
-            let entry = memtables.indices().find_map(|at| self.memtables.get(at).get(key, bound));
+            let hash = key_hash(key);
+            let mut walk = Walk { key, hash, files: Vec::new(), at: 0, value: Vec::new(), found: None };
+            let entry = memtables.indices().find_map(|at| self.memtables.get(at).get(key, hash, bound));
             if let Some(entry) = entry {
                 walk.found = Some(entry.trailer);
                 walk.value.extend_from_slice(entry.value);
             } else {
-                walk.hash = key_hash(key);
                 walk.files = candidates(&view, key);
             }
             walk
