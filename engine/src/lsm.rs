@@ -14,13 +14,14 @@ use parking_lot::Mutex;
 
 use crate::base::ids::{FileNumber, Lsn, SeqNo};
 use crate::cache::{BlockCache, CacheOptions, CacheParts};
-use crate::env::{Env, IoQueue};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lsm::busy::BusyFiles;
 use crate::lsm::control::{Control, MemtableList};
 use crate::lsm::install::Obsolete;
 use crate::lsm::memtable::{MemtableParts, Memtables};
 use crate::lsm::publish::PublishQueue;
+use crate::lsm::queues::Queues;
 use crate::lsm::rate_limit::TokenBucket;
 use crate::lsm::stats::Stats;
 use crate::lsm::view::{Opener, View, Views};
@@ -45,6 +46,7 @@ pub mod merge;
 pub mod multi_get;
 pub mod output;
 pub mod publish;
+pub mod queues;
 pub mod rate_limit;
 pub mod rotate;
 pub mod scan;
@@ -112,8 +114,6 @@ pub struct Lsm {
     /// Files that left the version through this process and wait until nobody reads them.
     pub(crate) obsolete: Mutex<Vec<Obsolete>>,
     pub(crate) log: OnceLock<Arc<dyn Log>>,
-    /// Queues of finished reads, for the next: a ring costs more to make than a read.
-    queues: Mutex<Vec<Box<dyn IoQueue>>>,
     /// During recovery, where the record being applied starts.
     replaying: AtomicU64,
     control: Part<Control>,
@@ -135,7 +135,8 @@ impl Lsm {
         parts: LsmParts,
         views: Views,
     ) -> Self {
-        let opener = Opener { env: Arc::clone(&env), dir: dir.clone(), direct: options.direct_io };
+        let queues = Queues::new(Arc::clone(&env));
+        let opener = Opener { env: Arc::clone(&env), dir: dir.clone(), direct: options.direct_io, queues };
         Self {
             pins: PinTable::new(&region, parts.pins),
             snapshots: Snapshots::new(&region, parts.snapshots),
@@ -146,7 +147,6 @@ impl Lsm {
             manifest: Mutex::new(None),
             obsolete: Mutex::new(Vec::new()),
             log: OnceLock::new(),
-            queues: Mutex::new(Vec::new()),
             replaying: AtomicU64::new(0),
             control: parts.control,
             publish: parts.publish,
@@ -268,18 +268,6 @@ impl Lsm {
     /// Gives a snapshot back.
     pub fn release_snapshot(&self, handle: SnapshotHandle) {
         self.snapshots.release(handle);
-    }
-
-    /// A queue with nothing in flight.
-    pub(crate) fn take_queue(&self, depth: usize) -> Result<Box<dyn IoQueue>> {
-        let spare = self.queues.lock().pop();
-        spare.map_or_else(|| self.env.queue(depth), Ok)
-    }
-
-    pub(crate) fn give_queue(&self, queue: Box<dyn IoQueue>) {
-        if queue.in_flight() == 0 {
-            self.queues.lock().push(queue);
-        }
     }
 
     pub(crate) fn take_file_number(&self) -> FileNumber {

@@ -5,21 +5,23 @@
 //! keeps the positions of its sources; when the generation has moved (a memtable or file may be gone) it opens its
 //! sources anew and seeks to where it was.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::base::ids::SeqNo;
+use crate::base::ids::{Level, SeqNo};
 use crate::base::key::{Kind, Trailer};
 use crate::base::limits::LEVEL_COUNT;
 use crate::error::Result;
 use crate::format::range_del::RangeTombstones;
 use crate::lsm::Lsm;
+use crate::lsm::control::MemtableList;
 use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source};
 use crate::lsm::view::View;
 use crate::mem::snapshots::SnapshotHandle;
 use crate::sst::{ReadAhead, SstIter, SstReader};
 
-/// Rows of the first batch. A seek that wants one row should not pay for many.
-const FIRST_ROWS: usize = 4;
+/// Rows of the first batch; each is twice as large as the one before. A seek that wants one row should not pay for many.
+const FIRST_ROWS: usize = 8;
 /// Rows and bytes at which a batch is full.
 const ROWS_MAX: usize = 512;
 /// See [`ROWS_MAX`].
@@ -34,6 +36,8 @@ struct Batch {
     /// End of the key and end of the value of each row.
     ends: Vec<(u32, u32)>,
     at: usize,
+    /// Rows at which it is full.
+    rows: usize,
 }
 
 impl Batch {
@@ -43,21 +47,40 @@ impl Batch {
         self.at = 0;
     }
 
+    #[inline]
     fn push(&mut self, key: &[u8], value: &[u8]) {
+        if self.ends.is_empty() {
+            self.reserve(key.len() + value.len());
+        }
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len() as u32;
         self.bytes.extend_from_slice(value);
         self.ends.push((key_end, self.bytes.len() as u32));
     }
 
-    fn is_full(&self, rows: usize) -> bool {
-        self.ends.len() >= rows || self.bytes.len() >= BATCH_BYTES_MAX
+    /// Room for as many rows as there may be, when all are about as long as the first.
+    #[cold]
+    fn reserve(&mut self, row_len: usize) {
+        self.bytes.reserve((self.rows * row_len).min(BATCH_BYTES_MAX + row_len));
+        self.ends.reserve(self.rows);
     }
 
+    #[inline]
+    const fn is_full(&self) -> bool {
+        self.ends.len() >= self.rows || self.bytes.len() >= BATCH_BYTES_MAX
+    }
+
+    #[inline]
     fn row(&self, at: usize) -> (&[u8], &[u8]) {
         let start = if at == 0 { 0 } else { self.ends[at - 1].1 as usize };
         let (key_end, end) = self.ends[at];
         (&self.bytes[start..key_end as usize], &self.bytes[key_end as usize..end as usize])
+    }
+
+    /// Key of the row pushed last; empty when there is none.
+    #[inline]
+    fn last_key(&self) -> &[u8] {
+        self.ends.len().checked_sub(1).map_or(&[], |last| self.row(last).0)
     }
 }
 
@@ -79,30 +102,35 @@ impl RangeDeletes {
 /// A source between batches.
 enum Parked {
     Memtable { index: usize, position: u32 },
-    Table(SstIter),
-    Run(Run),
+    Table(SstIter<'static>),
+    Run(Run<'static>),
 }
 
 /// A scan over full keys in `[from, to)`.
 pub struct Scan {
     lsm: Arc<Lsm>,
+    /// Protects the scan's sequence number from garbage collection; `None` when the caller's own snapshot does.
+    snapshot: Option<SnapshotHandle>,
+    cursor: Cursor,
+}
+
+/// Where a scan is.
+struct Cursor {
     from: Vec<u8>,
     to: Option<Vec<u8>>,
     direction: Direction,
     seqno: SeqNo,
-    /// Protects `seqno` from garbage collection; `None` when the caller's own snapshot does.
-    snapshot: Option<SnapshotHandle>,
-    generation: u64,
+    /// The generation that `parked` is of; `None` when it is lost.
+    generation: Option<u64>,
     parked: Vec<Parked>,
     /// The memtables among the sources, in their order.
-    memtables: Vec<usize>,
+    memtables: MemtableList,
     range_deletes: Vec<RangeDeletes>,
     /// The last full key that is dealt with, row or not: where to go on after the sources were lost.
     last_key: Vec<u8>,
     started: bool,
     finished: bool,
     batch: Batch,
-    rows: usize,
 }
 
 impl Scan {
@@ -121,23 +149,21 @@ impl Scan {
             Some(seqno) => (seqno, None),
             None => lsm.register_snapshot().map(|handle| (handle.seqno(), Some(handle)))?,
         };
-        Ok(Self {
-            lsm,
+        let cursor = Cursor {
             from,
             to,
             direction,
             seqno,
-            snapshot,
-            generation: 0,
+            generation: None,
             parked: Vec::new(),
-            memtables: Vec::new(),
+            memtables: MemtableList(0),
             range_deletes: Vec::new(),
             last_key: Vec::new(),
             started: false,
             finished: false,
-            batch: Batch::default(),
-            rows: FIRST_ROWS,
-        })
+            batch: Batch { rows: FIRST_ROWS, ..Batch::default() },
+        };
+        Ok(Self { lsm, snapshot, cursor })
     }
 
     /// The next row as (full key, value); `None` at the end.
@@ -146,43 +172,61 @@ impl Scan {
     /// I/O, corruption.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        while self.batch.at == self.batch.ends.len() {
-            if self.finished {
+        while self.cursor.batch.at == self.cursor.batch.ends.len() {
+            if self.cursor.finished {
                 return Ok(None);
             }
-            self.fill()?;
+            self.cursor.fill(&self.lsm)?;
+            if self.cursor.finished {
+                self.release();
+            }
         }
-        self.batch.at += 1;
-        Ok(Some(self.batch.row(self.batch.at - 1)))
+        let batch = &mut self.cursor.batch;
+        batch.at += 1;
+        Ok(Some(batch.row(batch.at - 1)))
     }
 
-    fn fill(&mut self) -> Result<()> {
+    fn release(&mut self) {
+        if let Some(handle) = self.snapshot.take() {
+            self.lsm.release_snapshot(handle);
+        }
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Cursor {
+    fn fill(&mut self, lsm: &Lsm) -> Result<()> {
+        if self.started {
+            self.batch.rows = (self.batch.rows * 2).min(ROWS_MAX);
+        }
         self.batch.clear();
-        let lsm = Arc::clone(&self.lsm);
         let pin = lsm.pin_reader();
         let context = ReadContext { cache: &lsm.cache, opener: &lsm.opener };
         let mut merge;
-        if self.started && pin.generation() == self.generation {
-            let sources = self.parked.drain(..).map(|p| unpark(&lsm, p)).collect();
+        // Should anything fail, the sources are lost.
+        if self.generation.take() == Some(pin.generation()) {
+            let sources = self.parked.drain(..).map(|p| unpark(lsm, p)).collect();
             merge = Merge::new(sources, self.direction, context);
-            merge.resume();
+            merge.resume()?;
         } else {
-            self.generation = pin.generation();
-            let sources = self.open_sources(&lsm)?;
+            self.parked.clear();
+            let sources = self.open_sources(lsm)?;
             merge = Merge::new(sources, self.direction, context);
             self.position(&mut merge)?;
         }
-        let ended = match self.direction {
+        self.finished = match self.direction {
             Direction::Forward => self.fill_forward(&mut merge)?,
             Direction::Backward => self.fill_backward(&mut merge)?,
         };
-        self.finished = ended;
         self.started = true;
-        self.rows = (self.rows * 4).min(ROWS_MAX);
-        if ended {
-            self.release();
-        } else {
-            self.parked = park(merge.into_sources(), &self.memtables);
+        if !self.finished {
+            self.parked = park(merge.into_sources(), self.memtables);
+            self.generation = Some(pin.generation());
         }
         Ok(())
     }
@@ -201,59 +245,68 @@ impl Scan {
     fn open_sources<'l>(&mut self, lsm: &'l Lsm) -> Result<Vec<Source<'l>>> {
         let memtables = lsm.memtable_list();
         let view = lsm.view_full()?;
-        self.memtables = memtables.indices().collect();
-        let mut sources: Vec<_> =
-            memtables.indices().map(|at| Source::Memtable(lsm.memtables.get(at).iter())).collect();
-        let to = self.to.as_deref();
-        for file in view.overlapping(0, &self.from, to) {
+        self.memtables = memtables;
+        let mut sources = Vec::with_capacity(memtables.len() + view.levels[0].len() + LEVEL_COUNT);
+        sources.extend(memtables.indices().map(|at| Source::Memtable(lsm.memtables.get(at).iter())));
+        let range = (Bound::Included(&self.from[..]), self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
+        for file in view.levels[0].iter().filter(|f| f.meta.overlaps_range(range)) {
             let reader = file.reader(&lsm.opener)?;
             sources.push(Source::Table(SstIter::new(Arc::clone(reader), ReadAhead::Auto)));
         }
         for level in 1..LEVEL_COUNT {
-            let files = view.overlapping(level, &self.from, to);
+            let files = view.version.overlapping(Level(level as u8), range);
             if !files.is_empty() {
-                sources.push(Source::Run(Run::new(files, ReadAhead::Auto)));
+                sources.push(Source::Run(Run::of_level(Arc::clone(&view), level, files, ReadAhead::Auto)));
             }
         }
         self.range_deletes = lsm.range_deletes(&view, memtables.indices())?;
         Ok(sources)
     }
 
-    fn is_range_deleted(&self, key: &[u8], seqno: SeqNo) -> bool {
-        self.range_deletes
-            .iter()
-            .any(|t| t.tombstones().covering_seqno(key, self.seqno).is_some_and(|cover| cover > seqno))
-    }
-
     /// Whether the scan has reached its end.
     fn fill_forward(&mut self, merge: &mut Merge<'_>) -> Result<bool> {
         let bound = Trailer::seek(self.seqno);
-        let mut any_done = self.started;
+        let Self { to, seqno, started, batch, last_key, range_deletes, .. } = self;
+        let (to, seqno, range_deletes) = (to.as_deref(), *seqno, &range_deletes[..]);
+        // Whether some key is dealt with, and whether the last such key is the last row's.
+        let (mut any_done, mut is_row) = (*started, false);
         let mut steps = 0;
-        // Without a key that is done a lost position could not be found again: the first one is looked for to its end.
-        while steps < STEPS_MAX || !any_done {
-            if !merge.valid() {
-                return Ok(true);
+        let mut take = |key: &[u8], trailer: Trailer, value: &[u8]| {
+            // Without a key that is done a lost position could not be found again: the first is looked for to its end.
+            if steps >= STEPS_MAX && any_done {
+                return false;
             }
             steps += 1;
-            let (key, trailer) = (merge.key(), merge.trailer());
-            if self.to.as_deref().is_some_and(|to| key >= to) {
-                return Ok(true);
+            let last = if is_row { batch.last_key() } else { last_key.as_slice() };
+            if trailer > bound || (any_done && key == last) {
+                return true;
             }
-            if trailer <= bound && !(any_done && key == self.last_key) {
-                if self.batch.is_full(self.rows) {
-                    return Ok(false);
-                }
-                self.last_key.clear();
-                self.last_key.extend_from_slice(key);
-                any_done = true;
-                if trailer.kind() == Some(Kind::Put) && !self.is_range_deleted(key, trailer.seqno()) {
-                    self.batch.push(key, merge.value());
-                }
+            if batch.is_full() {
+                return false;
             }
-            merge.advance()?;
+            is_row = trailer.kind() == Some(Kind::Put) && !is_range_deleted(range_deletes, seqno, key, trailer);
+            if is_row {
+                batch.push(key, value);
+            } else {
+                last_key.clear();
+                last_key.extend_from_slice(key);
+            }
+            any_done = true;
+            true
+        };
+        let ended = loop {
+            if !merge.valid() || to.is_some_and(|to| merge.key() >= to) {
+                break true;
+            }
+            if merge.walk_top(to, &mut take)? {
+                break false;
+            }
+        };
+        if is_row {
+            self.last_key.clear();
+            self.last_key.extend_from_slice(self.batch.last_key());
         }
-        Ok(false)
+        Ok(ended)
     }
 
     /// Whether the scan has reached its end. Versions of a key come oldest first: the last visible one counts.
@@ -264,11 +317,13 @@ impl Scan {
         loop {
             let same_key = merge.valid() && newest.is_some() && merge.key() == key;
             if !same_key && let Some(trailer) = newest.take() {
-                if trailer.kind() == Some(Kind::Put) && !self.is_range_deleted(&key, trailer.seqno()) {
+                if trailer.kind() == Some(Kind::Put)
+                    && !is_range_deleted(&self.range_deletes, self.seqno, &key, trailer)
+                {
                     self.batch.push(&key, &value);
                 }
                 std::mem::swap(&mut self.last_key, &mut key);
-                if self.batch.is_full(self.rows) || steps > STEPS_MAX {
+                if self.batch.is_full() || steps > STEPS_MAX {
                     return Ok(false);
                 }
             }
@@ -288,31 +343,25 @@ impl Scan {
             steps += 1;
         }
     }
-
-    fn release(&mut self) {
-        self.parked.clear();
-        if let Some(handle) = self.snapshot.take() {
-            self.lsm.release_snapshot(handle);
-        }
-    }
 }
 
-impl Drop for Scan {
-    fn drop(&mut self) {
-        self.release();
-    }
+/// Whether a range tombstone that `seqno` sees covers the entry.
+#[inline]
+fn is_range_deleted(range_deletes: &[RangeDeletes], seqno: SeqNo, key: &[u8], trailer: Trailer) -> bool {
+    let covers = |cover: SeqNo| cover > trailer.seqno();
+    range_deletes.iter().any(|t| t.tombstones().covering_seqno(key, seqno).is_some_and(covers))
 }
 
-/// Puts the sources away. The first of them are the memtables at `indices`.
-fn park(sources: Vec<Source<'_>>, indices: &[usize]) -> Vec<Parked> {
-    let mut indices = indices.iter();
+/// Puts the sources away. The first of them are `memtables`.
+fn park(sources: Vec<Source<'_>>, memtables: MemtableList) -> Vec<Parked> {
+    let mut indices = memtables.indices();
     let park_one = |source| match source {
         Source::Memtable(iter) => Parked::Memtable {
-            index: *indices.next().expect("as many memtables as when the sources were opened"),
+            index: indices.next().expect("as many memtables as when the sources were opened"),
             position: iter.position(),
         },
-        Source::Table(iter) => Parked::Table(iter),
-        Source::Run(run) => Parked::Run(run),
+        Source::Table(iter) => Parked::Table(iter.park()),
+        Source::Run(run) => Parked::Run(run.park()),
     };
     sources.into_iter().map(park_one).collect()
 }
