@@ -14,14 +14,14 @@ use crate::format::range_del::RangeTombstone;
 use crate::format::version_edit::FileMeta;
 use crate::lsm::Lsm;
 use crate::lsm::rate_limit::Priority;
-use crate::sst::writer::{SstOptions, SstSummary, SstWriter};
+use crate::sst::writer::{CacheFill, SstOptions, SstSummary, SstWriter};
 
 /// Files being written.
 pub struct Output<'l> {
     lsm: &'l Lsm,
     options: SstOptions,
     priority: Priority,
-    writer: Option<(FileNumber, SstWriter)>,
+    writer: Option<(FileNumber, SstWriter<'l>)>,
     /// What is left of the range tombstones, by start; those before the current file are gone.
     tombstones: Vec<RangeTombstone>,
     done: Vec<Arc<FileMeta>>,
@@ -52,6 +52,13 @@ impl<'l> Output<'l> {
         self.open()?;
         let (_, writer) = self.writer.as_mut().expect("opened above");
         writer.add(key, trailer, value)
+    }
+
+    /// Says that the entry added last was in the cache until now; see [`CacheFill`].
+    pub const fn note_cached(&mut self) {
+        if let Some((_, writer)) = &mut self.writer {
+            writer.note_cached();
+        }
     }
 
     /// Lets the rate limit catch up with what was written. Call it between entries, now and then.
@@ -111,14 +118,16 @@ impl<'l> Output<'l> {
         if self.writer.is_none() {
             let number = self.lsm.take_file_number();
             let path = self.lsm.opener.path(number);
-            let writer = SstWriter::new(&self.lsm.env, &path, number, self.options)?;
+            let mut writer = SstWriter::new(&self.lsm.env, &path, number, self.options)?;
+            let which = if self.priority == Priority::Flush { CacheFill::Room } else { CacheFill::Inherited };
+            writer.fill_cache(&self.lsm.cache, which);
             self.writer = Some((number, writer));
             self.paced = 0;
         }
         Ok(())
     }
 
-    fn close(&mut self, number: FileNumber, writer: SstWriter) -> Result<()> {
+    fn close(&mut self, number: FileNumber, writer: SstWriter<'_>) -> Result<()> {
         let summary = writer.finish()?;
         self.done.push(Arc::new(meta_of(number, summary, self.lsm.env.unix_time())));
         Ok(())

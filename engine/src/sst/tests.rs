@@ -303,6 +303,47 @@ fn jumbo_entries_pass() {
 }
 
 #[test]
+fn new_blocks_go_to_the_cache_while_there_is_room() {
+    let entries = many(3000, 100);
+    let (_, env) = world();
+    let cache = cache(512);
+    let mut writer = SstWriter::new(&env, Path::new(PATH), FileNumber(7), options()).unwrap();
+    writer.fill_cache(&cache, CacheFill::Room);
+    entries.iter().for_each(|(key, trailer, value)| writer.add(key, *trailer, value).unwrap());
+    writer.finish().unwrap();
+    assert!(cache.has_room());
+    let reader = open(&env);
+    for (key, trailer, value) in &entries {
+        assert_eq!(get(&reader, &cache, key, *trailer).as_ref(), Some(&(*trailer, value.clone())));
+    }
+    assert_eq!(cache.stats().total().misses, 0, "all was there: data, index and filter");
+}
+
+#[test]
+fn new_blocks_inherit_the_places_of_those_they_replace() {
+    let entries = many(3000, 100);
+    let (_, env) = world();
+    let cache = cache(8);
+    let mut writer = SstWriter::new(&env, Path::new(PATH), FileNumber(7), options()).unwrap();
+    writer.fill_cache(&cache, CacheFill::Inherited);
+    for (place, (key, trailer, value)) in entries.iter().enumerate() {
+        writer.add(key, *trailer, value).unwrap();
+        if place >= entries.len() - 100 {
+            writer.note_cached();
+        }
+    }
+    writer.finish().unwrap();
+    let reader = open(&env);
+    let misses_of = |entry: &Entry| {
+        let before = cache.stats().data.misses;
+        assert!(get(&reader, &cache, &entry.0, entry.1).is_some());
+        cache.stats().data.misses - before
+    };
+    assert_eq!(misses_of(&entries[entries.len() - 1]), 0);
+    assert_eq!(misses_of(&entries[0]), 1);
+}
+
+#[test]
 fn range_tombstones_widen_the_file() {
     let (_, env) = world();
     let mut writer = SstWriter::new(&env, Path::new(PATH), FileNumber(7), options()).unwrap();

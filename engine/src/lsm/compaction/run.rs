@@ -151,6 +151,9 @@ impl Lsm {
                 Verdict::KeepZeroSeqno => output.add(key, trailer.without_seqno(), merge.value())?,
                 Verdict::Drop => {}
             }
+            if merge.is_cached() {
+                output.note_cached();
+            }
             merge.advance()?;
             since_pace += 1;
             if since_pace == PACE_EVERY {
