@@ -1,6 +1,8 @@
-//! The I/O benchmark: the engine's backend beside plain system calls and beside fio, on one file, in turns.
+//! The I/O benchmark: the engine's two backends beside plain system calls and beside fio, on one file, in turns; and whole
+//! trees of the engine beside the same reads by fio.
 //!
-//! It shows what the device gives, and how much of it the engine's I/O layer passes on.
+//! It shows what the device gives, how much of it the engine's I/O layer passes on, and how much of it arrives at whoever
+//! reads a tree that is not cached.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +15,7 @@ use crate::store::OURS;
 pub mod fio;
 pub mod ours;
 pub mod plain;
+pub mod tree;
 
 /// What is done with the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,18 @@ pub enum Pattern {
     Write,
     /// One block after the other, each stable before the next.
     SyncedWrite,
+    /// Rows anywhere in a tree that is not cached, a thread for each in flight. For the others: blocks anywhere.
+    TreeGet,
+    /// All rows of a tree that is not cached, in order, by one thread. For the others: blocks from front to back.
+    TreeScan,
+}
+
+impl Pattern {
+    /// Whether blocks come in no order.
+    #[must_use]
+    pub const fn is_random(self) -> bool {
+        matches!(self, Self::RandomRead | Self::TreeGet)
+    }
 }
 
 /// A pattern with its numbers.
@@ -51,6 +66,8 @@ impl Load {
             Pattern::Read => "read",
             Pattern::Write => "write",
             Pattern::SyncedWrite => "synced-write",
+            Pattern::TreeGet => "tree-get",
+            Pattern::TreeScan => "tree-scan",
         };
         format!("{what}/{}KiB/depth-{}", self.block >> 10, self.depth)
     }
@@ -64,19 +81,27 @@ impl Load {
 
 const KIB: usize = 1 << 10;
 
+/// Depths at which random reads are measured.
+const DEPTHS: [usize; 5] = [1, 4, 16, 32, 64];
+
 /// All loads.
 #[must_use]
 pub fn loads(quick: bool) -> Vec<Load> {
-    let (seconds, file_bytes) = if quick { (0.7, 256 << 20) } else { (3.0, 2 << 30) };
-    let load = |pattern, block, depth| Load { pattern, block, depth, seconds, file_bytes };
-    vec![
-        load(Pattern::RandomRead, 4 * KIB, 1),
-        load(Pattern::RandomRead, 4 * KIB, 32),
-        load(Pattern::RandomRead, 16 * KIB, 32),
-        load(Pattern::Read, 1024 * KIB, 4),
-        load(Pattern::Write, 1024 * KIB, 4),
-        load(Pattern::SyncedWrite, 4 * KIB, 1),
-    ]
+    let (seconds, file_bytes) = if quick { (0.5, 256 << 20) } else { (2.0, 2 << 30) };
+    let load = |pattern, block: usize, depth| {
+        let file_bytes = file_bytes / block as u64 * block as u64;
+        Load { pattern, block, depth, seconds, file_bytes }
+    };
+    let mut loads = Vec::new();
+    for block in [4 * KIB, 16 * KIB, 64 * KIB] {
+        loads.extend(DEPTHS.map(|depth| load(Pattern::RandomRead, block, depth)));
+    }
+    loads.push(load(Pattern::Read, 1024 * KIB, 4));
+    loads.push(load(Pattern::Write, 1024 * KIB, 4));
+    loads.push(load(Pattern::SyncedWrite, 4 * KIB, 1));
+    loads.extend([1, 8].map(|depth| load(Pattern::TreeGet, tree::GET_LEN, depth)));
+    loads.push(load(Pattern::TreeScan, 1024 * KIB, tree::SCAN_DEPTH));
+    loads
 }
 
 /// Runs every load with every program, in turns.
@@ -88,8 +113,9 @@ pub fn run(dir: &Path, quick: bool, repetitions: usize, tell: &dyn Fn(&str)) -> 
     let path = dir.join("io-bench");
     let loads = loads(quick);
     let mut results = Results::default();
-    let file_bytes = loads.first().map_or(0, |load| load.file_bytes);
+    let file_bytes = loads.iter().map(|load| load.file_bytes).max().unwrap_or(0);
     ours::fill(&path, file_bytes)?;
+    tree::fill(&path, file_bytes / tree::SHARE)?;
     let with_fio = fio::is_installed();
     if !with_fio {
         tell("fio is not installed: the comparison is with plain system calls alone");
@@ -100,6 +126,7 @@ pub fn run(dir: &Path, quick: bool, repetitions: usize, tell: &dyn Fn(&str)) -> 
         }
     }
     fs::remove_file(&path)?;
+    fs::remove_dir_all(tree::dir(&path))?;
     Ok(results)
 }
 
@@ -107,7 +134,12 @@ pub fn run(dir: &Path, quick: bool, repetitions: usize, tell: &dyn Fn(&str)) -> 
 type Program = fn(&Path, &Load) -> Result<Measured>;
 
 fn run_load(load: &Load, path: &Path, with_fio: bool, repetition: usize, results: &mut Results, tell: &dyn Fn(&str)) {
-    let mut programs: Vec<(&str, Program)> = vec![(OURS, ours::run), ("plain", plain::run)];
+    let is_tree = matches!(load.pattern, Pattern::TreeGet | Pattern::TreeScan);
+    let mut programs: Vec<(&str, Program)> = if is_tree {
+        vec![(OURS, tree::run)]
+    } else {
+        vec![(OURS, ours::run), ("ssd-engine pool", ours::run_pool), ("plain", plain::run)]
+    };
     if with_fio {
         programs.push(("fio", fio::run));
     }
@@ -143,9 +175,15 @@ mod tests {
         let path = dir.path().join("file");
         let small = |load: Load| Load { seconds: 0.02, file_bytes: 4 << 20, ..load };
         ours::fill(&path, 4 << 20).unwrap();
+        tree::fill(&path, 4 << 20).unwrap();
         for load in loads(true).into_iter().map(small) {
-            assert!(ours::run(&path, &load).unwrap().ops > 0, "{}", load.name());
-            assert!(plain::run(&path, &load).unwrap().ops > 0, "{}", load.name());
+            if matches!(load.pattern, Pattern::TreeGet | Pattern::TreeScan) {
+                assert!(tree::run(&path, &load).unwrap().ops > 0, "{}", load.name());
+                continue;
+            }
+            for program in [ours::run, ours::run_pool, plain::run] {
+                assert!(program(&path, &load).unwrap().ops > 0, "{}", load.name());
+            }
         }
     }
 }

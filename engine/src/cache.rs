@@ -17,6 +17,7 @@ use crate::base::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 use crate::error::Result;
 use crate::mem::frames::{FrameParts, Frames, Owned, Pin, State};
 use crate::mem::region::{Layout, Part, Region};
+use crate::mem::sync::{AtomicU32, Ordering};
 
 use self::clock::{Clock, ClockParts};
 use self::lru::Lru;
@@ -66,6 +67,14 @@ impl Deref for Frame<'_> {
     fn deref(&self) -> &[u8] {
         &self.pin
     }
+}
+
+/// Where a block was found last, kept by whoever asks for it again and again: a look there first saves the one into the
+/// table. Knows nothing for sure.
+#[derive(Debug, Default)]
+pub struct Hint {
+    /// The frame's number plus one.
+    frame: AtomicU32,
 }
 
 /// Fills a frame: gets the frame's full memory, returns the count of bytes that are the block. The memory holds the bytes
@@ -189,6 +198,15 @@ impl BlockCache {
         }
     }
 
+    /// As [`get`](Self::get), but not being there does not count as a miss: the caller comes back with a way to load it.
+    #[must_use]
+    pub fn peek(&self, key: BlockKey, kind: BlockKind) -> Option<Frame<'_>> {
+        match self.find(key, BlockHash::of(key)) {
+            Found::Pinned(pin) => Some(self.hit(pin, kind)),
+            Found::Loading(_) | Found::Absent => None,
+        }
+    }
+
     /// The block, pinned; when it is not cached `load` fills a frame with it first. Concurrent callers for one block wait
     /// for a single load. `None` when no frame could be had (all pinned): read the block privately.
     ///
@@ -207,6 +225,58 @@ impl BlockCache {
             Found::Pinned(pin) => Ok(Some(self.hit(pin, kind))),
             found => self.load_missing(key, hash, kind, found, load),
         }
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a look to where `hint` says that the block was the last time.
+    ///
+    /// # Errors
+    /// As `get_or_load`.
+    #[inline]
+    pub fn get_or_load_hinted(
+        &self,
+        key: BlockKey,
+        kind: BlockKind,
+        hint: &Hint,
+        load: Loader<'_>,
+    ) -> Result<Option<Frame<'_>>> {
+        let (name, frame) = ([key.file.0, key.offset], hint.frame.load(Ordering::Relaxed).wrapping_sub(1));
+        // A pin of another block's frame would be two wasted operations on a line that others need: so the name first.
+        if (frame as usize) < self.frames.count()
+            && self.frames.name(frame) == name
+            && let Ok(pin) = self.frames.pin(frame)
+        {
+            if pin.name() == name {
+                return Ok(Some(self.hit(pin, kind)));
+            }
+            pin.unpin_unused();
+        }
+        let found = self.get_or_load(key, kind, load)?;
+        if let Some(found) = &found {
+            hint.frame.store(found.pin.frame() + 1, Ordering::Relaxed);
+        }
+        Ok(found)
+    }
+
+    /// Whether there are frames that never held a block, or were given back: another block would push out none.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let KindStats { inserts, evictions, .. } = self.stats().total();
+        inserts.saturating_sub(evictions) < self.frames.count() as u64
+    }
+
+    /// Puts in a block of a file that nobody reads yet. The block may be left out: that costs a read later.
+    pub fn offer(&self, key: BlockKey, kind: BlockKind, bytes: &[u8]) {
+        if bytes.len() > self.frame_len() {
+            return;
+        }
+        let Some(owned) = self.claim() else { return };
+        let Ok(filling) = self.enter(owned, [key.file.0, key.offset], BlockHash::of(key), kind) else { return };
+        let mut copy = |out: &mut [u8]| {
+            out[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        };
+        // The copy cannot fail, and dropping the frame unpins it.
+        drop(filling.run(kind, &mut copy));
     }
 
     /// Bytes of one frame: the largest block that can be cached.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::base::ids::{FileNumber, Lsn, SeqNo};
 use crate::cache::{BlockCache, CacheOptions, CacheParts};
-use crate::env::{Env, IoQueue};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::lsm::busy::BusyFiles;
 use crate::lsm::compaction::pieces::SplitMerges;
@@ -22,6 +22,7 @@ use crate::lsm::control::{Control, MemtableList};
 use crate::lsm::install::Obsolete;
 use crate::lsm::memtable::{MemtableParts, Memtables};
 use crate::lsm::publish::PublishQueue;
+use crate::lsm::queues::Queues;
 use crate::lsm::rate_limit::TokenBucket;
 use crate::lsm::row_host::RowHost;
 use crate::lsm::stats::Stats;
@@ -49,6 +50,7 @@ pub mod merge;
 pub mod multi_get;
 pub mod output;
 pub mod publish;
+pub mod queues;
 pub mod rate_limit;
 pub mod rotate;
 pub mod row_host;
@@ -127,8 +129,6 @@ pub struct Lsm {
     pub(crate) row_host: OnceLock<Arc<dyn RowHost>>,
     /// Merges of this process that its other threads can help with.
     pub(crate) split_merges: SplitMerges,
-    /// Queues of finished reads, for the next: a ring costs more to make than a read.
-    queues: Mutex<Vec<Box<dyn IoQueue>>>,
     /// During recovery, where the record being applied starts.
     replaying: AtomicU64,
     /// This process has closed its handle; others may go on.
@@ -152,7 +152,8 @@ impl Lsm {
         parts: LsmParts,
         views: Views,
     ) -> Self {
-        let opener = Opener { env: Arc::clone(&env), dir: dir.clone(), direct: options.direct_io };
+        let queues = Queues::new(Arc::clone(&env));
+        let opener = Opener { env: Arc::clone(&env), dir: dir.clone(), direct: options.direct_io, queues };
         Self {
             pins: PinTable::new(&region, parts.pins),
             snapshots: Snapshots::new(&region, parts.snapshots),
@@ -166,7 +167,6 @@ impl Lsm {
             log: OnceLock::new(),
             row_host: OnceLock::new(),
             split_merges: SplitMerges::default(),
-            queues: Mutex::new(Vec::new()),
             replaying: AtomicU64::new(0),
             left: AtomicU32::new(0),
             control: parts.control,
@@ -291,18 +291,6 @@ impl Lsm {
     /// Gives a snapshot back.
     pub fn release_snapshot(&self, handle: SnapshotHandle) {
         self.snapshots.release(handle);
-    }
-
-    /// A queue with nothing in flight.
-    pub(crate) fn take_queue(&self, depth: usize) -> Result<Box<dyn IoQueue>> {
-        let spare = self.queues.lock().pop();
-        spare.map_or_else(|| self.env.queue(depth), Ok)
-    }
-
-    pub(crate) fn give_queue(&self, queue: Box<dyn IoQueue>) {
-        if queue.in_flight() == 0 {
-            self.queues.lock().push(queue);
-        }
     }
 
     pub(crate) fn take_file_number(&self) -> FileNumber {

@@ -11,7 +11,7 @@ pub mod writer;
 
 pub use iter::{ReadAhead, SstIter};
 pub use reader::{Located, SstReader};
-pub use writer::{SstOptions, SstSummary, SstWriter};
+pub use writer::{CacheFill, SstOptions, SstSummary, SstWriter};
 
 #[cfg(test)]
 mod tests;

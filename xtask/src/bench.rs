@@ -17,7 +17,13 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Subject {
     /// The engine beside RocksDB and fjall. Building RocksDB takes about twenty minutes on two cores, once.
-    Engine(Options),
+    Engine {
+        /// The stores to build and to compare with: `rocksdb`, `fjall`.
+        #[arg(long, default_value = "rocksdb,fjall", value_name = "NAMES")]
+        peers: String,
+        #[command(flatten)]
+        options: Options,
+    },
     /// The engine's I/O backends beside fio, or beside plain pread where fio is not installed.
     Io(Options),
 }
@@ -39,7 +45,7 @@ struct Options {
 /// When there is no such benchmark, or it cannot be started.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     let (binary, features, options) = match &arguments.subject {
-        Subject::Engine(options) => ("engine", "rocksdb,fjall", options),
+        Subject::Engine { peers, options } => ("engine", peers.as_str(), options),
         Subject::Io(options) => ("io", "", options),
     };
     if !workspace.has_binary("bench", binary) {

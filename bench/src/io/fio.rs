@@ -21,8 +21,8 @@ pub fn is_installed() -> bool {
 /// When fio fails, or its report cannot be read.
 pub fn run(path: &Path, load: &Load) -> Result<Measured> {
     let rw = match load.pattern {
-        Pattern::RandomRead => "randread",
-        Pattern::Read => "read",
+        Pattern::RandomRead | Pattern::TreeGet => "randread",
+        Pattern::Read | Pattern::TreeScan => "read",
         Pattern::Write | Pattern::SyncedWrite => "write",
     };
     let mut command = Command::new("fio");

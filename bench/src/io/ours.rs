@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ssd_engine::env::{File, IoDone, IoOp, IoQueue, OpenMode, default_env};
+use ssd_engine::env::pool::PoolEnv;
+use ssd_engine::env::{Env, File, IoDone, IoOp, IoQueue, OpenMode, default_env};
 use ssd_engine::mem::aligned::AlignedBuf;
 
 use super::{Load, Pattern};
@@ -33,12 +34,26 @@ pub fn fill(path: &Path, bytes: u64) -> Result<()> {
     Ok(file.sync()?)
 }
 
-/// Does the load.
+/// Threads of the portable backend.
+const POOL_THREADS: usize = 64;
+
+/// Does the load on the backend that the engine takes on this machine.
 ///
 /// # Errors
 /// I/O.
 pub fn run(path: &Path, load: &Load) -> Result<Measured> {
-    let env = default_env();
+    run_in(&*default_env(), path, load)
+}
+
+/// Does the load on the portable backend.
+///
+/// # Errors
+/// I/O.
+pub fn run_pool(path: &Path, load: &Load) -> Result<Measured> {
+    run_in(&*PoolEnv::new(POOL_THREADS), path, load)
+}
+
+fn run_in(env: &dyn Env, path: &Path, load: &Load) -> Result<Measured> {
     let mode = OpenMode { write: true, create_new: false, direct: true };
     let file = env.open(path, mode)?;
     let (usage, start) = (Usage::now(), Instant::now());
@@ -71,13 +86,12 @@ fn synced(file: &Arc<dyn File>, load: &Load) -> Result<Latencies> {
 fn queued(file: &Arc<dyn File>, queue: &mut dyn IoQueue, load: &Load) -> Result<Latencies> {
     let (mut random, mut next) = (Random::new(2), 0);
     let mut operation = |buf: AlignedBuf| {
-        let block =
-            if load.pattern == Pattern::RandomRead { random.below(load.blocks()) } else { next % load.blocks() };
+        let block = if load.pattern.is_random() { random.below(load.blocks()) } else { next % load.blocks() };
         next += 1;
         let (file, offset) = (Arc::clone(file), block * load.block as u64);
         match load.pattern {
             Pattern::Write | Pattern::SyncedWrite => IoOp::Write { file, offset, buf },
-            Pattern::RandomRead | Pattern::Read => IoOp::Read { file, offset, buf },
+            _ => IoOp::Read { file, offset, buf },
         }
     };
     let deadline = Instant::now() + Duration::from_secs_f64(load.seconds);

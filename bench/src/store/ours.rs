@@ -20,7 +20,6 @@ impl Store for Ours {
             memtable_bytes: usize::try_from(settings.memtable_bytes)?,
             memtables: MEMTABLES,
             background_threads: BACKGROUND_THREADS,
-            block_bytes: std::env::var("SSD_BLOCK").ok().and_then(|v| v.parse().ok()).unwrap_or(8 << 10),
             ..Options::default()
         };
         let engine = Engine::open(dir, options)?;

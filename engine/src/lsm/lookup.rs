@@ -4,8 +4,6 @@
 //! of a key in one source are larger than those in the next, so the first entry found decides, unless a range tombstone
 //! newer than it covers the key.
 
-use std::cell::Cell;
-
 use crate::base::checksum::key_hash;
 use crate::base::ids::SeqNo;
 use crate::base::key::{Kind, Trailer};
@@ -60,27 +58,19 @@ impl Lsm {
         bound: Trailer,
         value: &mut Vec<u8>,
     ) -> Result<Option<Trailer>> {
+        let hash = key_hash(key);
         for index in memtables.indices() {
-            if let Some(entry) = self.memtables.get(index).get(key, bound) {
+            if let Some(entry) = self.memtables.get(index).get(key, hash, bound) {
                 if entry.trailer.kind() == Some(Kind::Put) {
                     value.extend_from_slice(entry.value);
                 }
                 return Ok(Some(entry.trailer));
             }
         }
-        // The hash is needed once for all filters, and not at all when the memtables answer.
-        let hash = Cell::new(None);
-        let hash_of = || {
-            hash.get().unwrap_or_else(|| {
-                let value = key_hash(key);
-                hash.set(Some(value));
-                value
-            })
-        };
         for file in &view.levels[0] {
             if file.meta.covers(key) {
                 let reader = file.reader(&self.opener)?;
-                if let Some(trailer) = reader.get(&self.cache, key, hash_of(), bound, value)? {
+                if let Some(trailer) = reader.get(&self.cache, key, hash, bound, value)? {
                     return Ok(Some(trailer));
                 }
             }
@@ -88,7 +78,7 @@ impl Lsm {
         for level in 1..LEVEL_COUNT {
             let Some(file) = view.file_for(level, key) else { continue };
             let reader = file.reader(&self.opener)?;
-            if let Some(trailer) = reader.get(&self.cache, key, hash_of(), bound, value)? {
+            if let Some(trailer) = reader.get(&self.cache, key, hash, bound, value)? {
                 return Ok(Some(trailer));
             }
         }

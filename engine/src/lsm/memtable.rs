@@ -13,7 +13,9 @@
 //!    of an older one.
 //! 2. `start` of a table is a log position such that every record at or above it that was logged before the table became
 //!    active does not exist: when all older tables are flushed, replay may start there.
-//! 3. Range tombstones stand in the same list under the prefix 0x00, which no full key starts with; `range_deletes` counts
+//! 3. Every key of an ordinary entry was added to the table's key filter before the entry was inserted, and so before it is
+//!    visible: a point lookup asks the filter first.
+//! 4. Range tombstones stand in the same list under the prefix 0x00, which no full key starts with; `range_deletes` counts
 //!    them after they are inserted and before they are published.
 
 use crate::mem::sync::{AtomicU64, Ordering};
@@ -21,16 +23,21 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::base::checksum::key_hash;
 use crate::base::ids::{Lsn, SeqNo};
 use crate::base::key::{Kind, Trailer};
 use crate::format::batch::ops;
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
+use crate::mem::key_filter::{KeyFilter, KeyFilterParts};
 use crate::mem::region::{Layout, Part, Region};
 use crate::mem::skiplist::{Entry, Iter, Reservation, Skiplist, SkiplistParts, Splice, entry_size, height};
 use crate::shared_struct;
 
 /// First byte of a range tombstone's key in a memtable; full keys start with 1 to 8.
 const RANGE_PREFIX: u8 = 0;
+/// Bytes of a memtable for each byte of its key filter. An entry with a 100-byte value takes 160 bytes of a memtable, so its
+/// key gets twenty bits.
+const BYTES_PER_FILTER_BYTE: usize = 64;
 /// Where the ordinary entries start.
 const FIRST_KEY: &[u8] = &[1];
 
@@ -51,7 +58,7 @@ shared_struct! {
 /// Places of the memtables in the region.
 pub struct MemtableParts {
     headers: Part<Header>,
-    lists: Vec<SkiplistParts>,
+    lists: Vec<(SkiplistParts, KeyFilterParts)>,
 }
 
 /// Room for one batch in one memtable.
@@ -73,6 +80,7 @@ pub struct Memtable {
     headers: Part<Header>,
     index: usize,
     list: Skiplist,
+    filter: KeyFilter,
     fragments: Mutex<Option<FragmentCache>>,
 }
 
@@ -101,7 +109,11 @@ impl Memtables {
     #[must_use]
     pub fn reserve(layout: &mut Layout, count: usize, bytes: usize) -> MemtableParts {
         let headers = layout.part("memtable headers", count);
-        let lists = (0..count).map(|_| Skiplist::reserve(layout, "memtable", bytes)).collect();
+        let mut list = || {
+            let list = Skiplist::reserve(layout, "memtable", bytes);
+            (list, KeyFilter::reserve(layout, "memtable", bytes / BYTES_PER_FILTER_BYTE))
+        };
+        let lists = (0..count).map(|_| list()).collect();
         MemtableParts { headers, lists }
     }
 
@@ -109,11 +121,12 @@ impl Memtables {
     #[must_use]
     pub fn new(region: &Region, parts: MemtableParts) -> Self {
         let headers = parts.headers;
-        let table = |(index, list)| Memtable {
+        let table = |(index, (list, filter))| Memtable {
             region: region.clone(),
             headers,
             index,
             list: Skiplist::new(region, list),
+            filter: KeyFilter::new(region, filter),
             fragments: Mutex::new(None),
         };
         Self { tables: parts.lists.into_iter().enumerate().map(table).collect() }
@@ -144,6 +157,7 @@ impl Memtable {
     pub fn reset(&self, start: Lsn, common: &[u8]) {
         let header = self.header();
         self.list.reset(common);
+        self.filter.reset();
         header.range_deletes.store(0, Ordering::Relaxed);
         header.start.store(start.0, Ordering::Relaxed);
         header.dropped_at.store(0, Ordering::Relaxed);
@@ -201,6 +215,7 @@ impl Memtable {
                 self.list.insert(&mut room.space, tower, &range_key, trailer, op.value, splice);
                 range_deletes += 1;
             } else {
+                self.filter.add(key_hash(op.key));
                 self.list.insert(&mut room.space, tower, op.key, trailer, op.value, splice);
             }
         }
@@ -209,11 +224,11 @@ impl Memtable {
         }
     }
 
-    /// The newest version of `key` that `bound` allows; a tombstone is a version too.
+    /// The newest version of `key` (with hash `hash`) that `bound` allows; a tombstone is a version too.
     #[inline]
     #[must_use]
-    pub fn get(&self, key: &[u8], bound: Trailer) -> Option<Entry<'_>> {
-        self.list.get(key, bound)
+    pub fn get(&self, key: &[u8], hash: u64, bound: Trailer) -> Option<Entry<'_>> {
+        if self.filter.may_have(hash) { self.list.get(key, bound) } else { None }
     }
 
     /// A cursor over the list. Seek it with [`seek_first`](Self::seek_first) or a full key to stay off range tombstones.

@@ -1,18 +1,22 @@
 //! Merges sorted sources (memtables, SSTs, runs of disjoint SSTs) into one order of internal keys, forward or backward.
 //!
-//! A binary heap of source indices; advancing the top source sifts it down, which costs two comparisons when the next entry
-//! comes from the same source again, as it mostly does.
+//! A binary heap of source indices that knows its runner-up: when the next entry comes from the same source again, as it
+//! mostly does, one comparison shows that. Sources that were parked are attached when they come to the top, so those that
+//! have nothing to say cost nothing. A seek reads the blocks that it misses from all sources at once.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::base::ids::Level;
 use crate::base::key::{Trailer, compare};
 use crate::cache::BlockCache;
+use crate::env::IoDone;
 use crate::error::Result;
 use crate::lsm::memtable::Memtable;
-use crate::lsm::view::{FileEntry, Opener};
+use crate::lsm::view::{FileEntry, Opener, View};
 use crate::mem::skiplist::Iter;
-use crate::sst::iter::{ReadAhead, SstIter};
+use crate::sst::iter::{ReadAhead, SstIter, Target};
 
 /// What sources need to read blocks.
 #[derive(Clone, Copy)]
@@ -23,42 +27,92 @@ pub struct ReadContext<'a> {
     pub opener: &'a Opener,
 }
 
+/// The files of a run.
+enum RunFiles {
+    List(Vec<Arc<FileEntry>>),
+    /// A stretch of a level below L0.
+    Level {
+        view: Arc<View>,
+        level: usize,
+        range: Range<usize>,
+    },
+}
+
+impl RunFiles {
+    #[inline]
+    fn slice(&self) -> &[Arc<FileEntry>] {
+        match self {
+            Self::List(files) => files,
+            Self::Level { view, level, range } => &view.levels[*level][range.clone()],
+        }
+    }
+
+    /// Index of the first file that does not end before `key`.
+    fn lower_bound(&self, key: &[u8]) -> usize {
+        match self {
+            Self::List(files) => files.partition_point(|f| &f.meta.largest[..] < key),
+            Self::Level { view, level, range } => {
+                view.version.seek(Level(*level as u8), key).clamp(range.start, range.end) - range.start
+            }
+        }
+    }
+}
+
 /// The SSTs of one level, which are disjoint and in key order, as one source.
-pub struct Run {
-    files: Vec<Arc<FileEntry>>,
+pub struct Run<'c> {
+    files: RunFiles,
     at: usize,
-    iter: Option<SstIter>,
+    iter: Option<SstIter<'c>>,
     read_ahead: ReadAhead,
 }
 
-impl Run {
+impl<'c> Run<'c> {
     /// A run over `files`.
     #[must_use]
-    pub fn new(files: Vec<Arc<FileEntry>>, read_ahead: ReadAhead) -> Self {
-        Self { files, at: 0, iter: None, read_ahead }
+    pub const fn new(files: Vec<Arc<FileEntry>>, read_ahead: ReadAhead) -> Self {
+        Self { files: RunFiles::List(files), at: 0, iter: None, read_ahead }
     }
 
-    fn open(&mut self, at: usize, context: ReadContext<'_>) -> Result<&mut SstIter> {
+    /// A run over the files `range` of `level` of `view`.
+    #[must_use]
+    pub const fn of_level(view: Arc<View>, level: usize, range: Range<usize>, read_ahead: ReadAhead) -> Self {
+        Self { files: RunFiles::Level { view, level, range }, at: 0, iter: None, read_ahead }
+    }
+
+    /// As [`SstIter::park`].
+    #[must_use]
+    pub fn park(self) -> Run<'static> {
+        let Self { files, at, iter, read_ahead } = self;
+        Run { files, at, iter: iter.map(SstIter::park), read_ahead }
+    }
+
+    fn open(&mut self, at: usize, context: ReadContext<'_>) -> Result<&mut SstIter<'c>> {
         if self.at != at || self.iter.is_none() {
-            let reader = self.files[at].reader(context.opener)?;
+            let reader = self.files.slice()[at].reader(context.opener)?;
             self.iter = Some(SstIter::new(Arc::clone(reader), self.read_ahead));
             self.at = at;
         }
         Ok(self.iter.as_mut().expect("opened above"))
     }
 
-    fn seek(&mut self, key: &[u8], bound: Trailer, context: ReadContext<'_>) -> Result<()> {
-        let at = self.files.partition_point(|f| &f.meta.largest[..] < key);
-        if at == self.files.len() {
+    fn begin_seek(&mut self, key: &[u8], bound: Trailer, context: ReadContext<'c>) -> Result<Target> {
+        let at = self.files.lower_bound(key);
+        if at == self.files.slice().len() {
             self.iter = None;
-            return Ok(());
+            return Ok(Target::Behind);
         }
-        self.open(at, context)?.seek(context.cache, key, bound)?;
+        self.open(at, context)?.begin_seek(context.cache, key, bound)
+    }
+
+    fn finish_seek(&mut self, key: &[u8], bound: Trailer, target: Target, context: ReadContext<'c>) -> Result<()> {
+        let Some(iter) = &mut self.iter else { return Ok(()) };
+        iter.finish_seek(context.cache, key, bound, target)?;
         self.skip_forward(context)
     }
 
-    fn seek_before(&mut self, key: Option<&[u8]>, context: ReadContext<'_>) -> Result<()> {
-        let end = key.map_or(self.files.len(), |key| self.files.partition_point(|f| &f.meta.smallest[..] < key));
+    fn seek_before(&mut self, key: Option<&[u8]>, context: ReadContext<'c>) -> Result<()> {
+        let files = self.files.slice();
+        let end = key.map_or(files.len(), |key| files.partition_point(|f| &f.meta.smallest[..] < key));
         let Some(at) = end.checked_sub(1) else {
             self.iter = None;
             return Ok(());
@@ -72,9 +126,9 @@ impl Run {
         self.skip_backward(context)
     }
 
-    fn skip_forward(&mut self, context: ReadContext<'_>) -> Result<()> {
+    fn skip_forward(&mut self, context: ReadContext<'c>) -> Result<()> {
         while self.iter.as_ref().is_some_and(|i| !i.valid()) {
-            if self.at + 1 == self.files.len() {
+            if self.at + 1 == self.files.slice().len() {
                 self.iter = None;
                 return Ok(());
             }
@@ -83,7 +137,7 @@ impl Run {
         Ok(())
     }
 
-    fn skip_backward(&mut self, context: ReadContext<'_>) -> Result<()> {
+    fn skip_backward(&mut self, context: ReadContext<'c>) -> Result<()> {
         while self.iter.as_ref().is_some_and(|i| !i.valid()) {
             if self.at == 0 {
                 self.iter = None;
@@ -100,23 +154,23 @@ pub enum Source<'a> {
     /// A memtable; only while pinned.
     Memtable(Iter<'a>),
     /// One SST.
-    Table(SstIter),
+    Table(SstIter<'a>),
     /// Disjoint SSTs in key order.
-    Run(Run),
+    Run(Run<'a>),
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     #[inline]
     fn valid(&self) -> bool {
         match self {
             Self::Memtable(iter) => iter.valid() && !Memtable::is_range_key(iter.key()),
             Self::Table(iter) => iter.valid(),
-            Self::Run(run) => run.iter.as_ref().is_some_and(SstIter::valid),
+            Self::Run(run) => matches!(&run.iter, Some(iter) if iter.valid()),
         }
     }
 
     #[inline]
-    fn table(&self) -> Option<&SstIter> {
+    fn table(&self) -> Option<&SstIter<'a>> {
         match self {
             Self::Memtable(_) => None,
             Self::Table(iter) => Some(iter),
@@ -148,19 +202,46 @@ impl Source<'_> {
         }
     }
 
-    fn seek(&mut self, key: &[u8], bound: Trailer, context: ReadContext<'_>) -> Result<()> {
+    /// Has what a look at the value, or a move, needs.
+    #[inline]
+    fn attach(&mut self, context: ReadContext<'a>) -> Result<()> {
+        match self {
+            Self::Memtable(_) => Ok(()),
+            Self::Table(iter) => iter.attach(context.cache),
+            Self::Run(run) => run.iter.as_mut().map_or(Ok(()), |iter| iter.attach(context.cache)),
+        }
+    }
+
+    /// Finds where a seek goes; a memtable, which reads nothing, goes there at once.
+    fn begin_seek(&mut self, key: &[u8], bound: Trailer, context: ReadContext<'a>) -> Result<Target> {
         match self {
             Self::Memtable(iter) => {
                 iter.seek(key, bound);
-                Ok(())
+                Ok(Target::Here)
             }
-            Self::Table(iter) => iter.seek(context.cache, key, bound),
-            Self::Run(run) => run.seek(key, bound, context),
+            Self::Table(iter) => iter.begin_seek(context.cache, key, bound),
+            Self::Run(run) => run.begin_seek(key, bound, context),
+        }
+    }
+
+    fn finish_seek(&mut self, key: &[u8], bound: Trailer, target: Target, context: ReadContext<'a>) -> Result<()> {
+        match self {
+            Self::Memtable(_) => Ok(()),
+            Self::Table(iter) => iter.finish_seek(context.cache, key, bound, target),
+            Self::Run(run) => run.finish_seek(key, bound, target, context),
+        }
+    }
+
+    fn table_mut(&mut self) -> Option<&mut SstIter<'a>> {
+        match self {
+            Self::Memtable(_) => None,
+            Self::Table(iter) => Some(iter),
+            Self::Run(run) => run.iter.as_mut(),
         }
     }
 
     /// Puts the source on its last entry with a full key below `key`; on its very last entry for `None`.
-    fn seek_before(&mut self, key: Option<&[u8]>, context: ReadContext<'_>) -> Result<()> {
+    fn seek_before(&mut self, key: Option<&[u8]>, context: ReadContext<'a>) -> Result<()> {
         match (self, key) {
             (Self::Memtable(iter), Some(key)) => iter.seek_before(key, Trailer::MAX),
             (Self::Memtable(iter), None) => iter.last(),
@@ -172,7 +253,7 @@ impl Source<'_> {
     }
 
     #[inline]
-    fn next(&mut self, context: ReadContext<'_>) -> Result<()> {
+    fn next(&mut self, context: ReadContext<'a>) -> Result<()> {
         match self {
             Self::Memtable(iter) => iter.next(),
             Self::Table(iter) => return iter.next(context.cache),
@@ -185,7 +266,7 @@ impl Source<'_> {
     }
 
     #[inline]
-    fn prev(&mut self, context: ReadContext<'_>) -> Result<()> {
+    fn prev(&mut self, context: ReadContext<'a>) -> Result<()> {
         match self {
             Self::Memtable(iter) => iter.prev(),
             Self::Table(iter) => return iter.prev(context.cache),
@@ -210,8 +291,10 @@ pub enum Direction {
 /// Sources merged in one order.
 pub struct Merge<'a> {
     sources: Vec<Source<'a>>,
-    /// Indices of the valid sources; the first is the one whose entry comes next.
+    /// Indices of the valid sources; the first is the one whose entry comes next. It is attached.
     heap: Vec<u32>,
+    /// Where in the heap the source stands whose entry comes after those of the first; 0 when there is none.
+    second: usize,
     direction: Direction,
     context: ReadContext<'a>,
 }
@@ -221,17 +304,21 @@ impl<'a> Merge<'a> {
     #[must_use]
     pub fn new(sources: Vec<Source<'a>>, direction: Direction, context: ReadContext<'a>) -> Self {
         let heap = Vec::with_capacity(sources.len());
-        Self { sources, heap, direction, context }
+        Self { sources, heap, second: 0, direction, context }
     }
 
     /// Goes on from where the sources are.
-    pub fn resume(&mut self) {
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn resume(&mut self) -> Result<()> {
         self.heap.clear();
         let valid = self.sources.iter().zip(0u32..).filter(|(s, _)| s.valid()).map(|(_, at)| at);
         self.heap.extend(valid);
         for at in (0..self.heap.len() / 2).rev() {
             self.sift_down(at);
         }
+        self.new_top()
     }
 
     /// Forward: to the first entry at or after (`key`, `bound`).
@@ -239,10 +326,39 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// I/O, corruption.
     pub fn seek(&mut self, key: &[u8], bound: Trailer) -> Result<()> {
+        let mut targets = Vec::with_capacity(self.sources.len());
         for source in &mut self.sources {
-            source.seek(key, bound, self.context)?;
+            targets.push(source.begin_seek(key, bound, self.context)?);
         }
-        self.resume();
+        if targets.iter().filter(|target| matches!(target, Target::Missing(_))).count() > 1 {
+            // Whatever goes wrong here goes wrong again, and is reported, where the block is needed.
+            let _ = self.read_together(&targets);
+        }
+        for (source, target) in self.sources.iter_mut().zip(targets) {
+            source.finish_seek(key, bound, target, self.context)?;
+        }
+        self.resume()
+    }
+
+    /// Reads the blocks of all seeks that miss theirs at once, instead of one after the other.
+    fn read_together(&mut self, targets: &[Target]) -> Result<()> {
+        let queues = &self.context.opener.queues;
+        let mut queue = queues.take()?;
+        for (tag, (source, target)) in self.sources.iter_mut().zip(targets).enumerate() {
+            if let Target::Missing(handle) = target
+                && let Some(op) = source.table_mut().and_then(|table| table.read_op(handle))
+            {
+                queue.push(tag as u64, op)?;
+            }
+        }
+        let (mut done, count) = (Vec::new(), queue.in_flight());
+        queue.wait(count, &mut done)?;
+        queues.give(queue);
+        for IoDone { tag, result, buf } in done {
+            if let (Some(table), Ok(len), Some(buf)) = (self.sources[tag as usize].table_mut(), result, buf) {
+                table.take_read(buf, len);
+            }
+        }
         Ok(())
     }
 
@@ -254,8 +370,7 @@ impl<'a> Merge<'a> {
         for source in &mut self.sources {
             source.seek_before(key, self.context)?;
         }
-        self.resume();
-        Ok(())
+        self.resume()
     }
 
     /// Gives the sources back, at their positions.
@@ -267,7 +382,7 @@ impl<'a> Merge<'a> {
     /// Whether there is a current entry.
     #[inline]
     #[must_use]
-    pub fn valid(&self) -> bool {
+    pub const fn valid(&self) -> bool {
         !self.heap.is_empty()
     }
 
@@ -297,6 +412,13 @@ impl<'a> Merge<'a> {
         self.top().value()
     }
 
+    /// Whether the current entry stands in a block of the cache.
+    #[inline]
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        self.top().table().is_some_and(SstIter::is_cached)
+    }
+
     /// To the next entry in the merge's direction.
     ///
     /// # Errors
@@ -308,13 +430,80 @@ impl<'a> Merge<'a> {
             Direction::Forward => source.next(self.context)?,
             Direction::Backward => source.prev(self.context)?,
         }
-        if !source.valid() {
+        let ended = !source.valid();
+        if !ended && (self.second == 0 || self.before(self.heap[0], self.heap[self.second])) {
+            return Ok(());
+        }
+        self.change_top(ended)
+    }
+
+    /// Forward: shows `take` the current entry, and those that follow it in the same source as long as they come before the
+    /// entries of the other sources and before the full key `to`. `take` returns whether it wants more; the entry that it did not want stays the current one.
+    /// Returns whether `take` ended the walk. Far cheaper than [`advance`](Self::advance) from entry to entry.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn walk_top(&mut self, to: Option<&[u8]>, mut take: impl FnMut(&[u8], Trailer, &[u8]) -> bool) -> Result<bool> {
+        debug_assert_eq!(self.direction, Direction::Forward);
+        let (context, top) = (self.context, self.heap[0] as usize);
+        let (source, rival) = if self.second == 0 {
+            (&mut self.sources[top], None)
+        } else {
+            let second = self.heap[self.second] as usize;
+            let [source, rival] =
+                self.sources.get_disjoint_mut([top, second]).expect("the heap names each source once");
+            (source, Some((rival.key(), rival.trailer())))
+        };
+        // Trailer::MAX is before all versions of `to`. An entry may be in two sources, so the current one is taken unasked.
+        let limit = match (rival, to.map(|to| (to, Trailer::MAX))) {
+            (Some(rival), Some(to)) if compare(rival, to) == Ordering::Greater => Some(to),
+            (Some(rival), _) => Some(rival),
+            (None, to) => to,
+        };
+        let stopped = match source {
+            Source::Memtable(iter) => loop {
+                if !take(iter.key(), iter.trailer(), iter.value()) {
+                    break true;
+                }
+                iter.next();
+                let ended = !iter.valid() || Memtable::is_range_key(iter.key());
+                if ended || !is_before(iter.key(), iter.trailer(), limit) {
+                    break false;
+                }
+            },
+            Source::Table(iter) => walk_table(iter, context, limit, take)?,
+            Source::Run(run) => {
+                let iter = run.iter.as_mut().expect("the top source is valid");
+                let stopped = walk_table(iter, context, limit, take)?;
+                run.skip_forward(context)?;
+                stopped
+            }
+        };
+        if !stopped {
+            let ended = !self.sources[top].valid();
+            if ended || self.second != 0 {
+                self.change_top(ended)?;
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// The top source has ended, or is not the first any more.
+    fn change_top(&mut self, ended: bool) -> Result<()> {
+        if ended {
             self.heap.swap_remove(0);
         }
-        if self.heap.len() > 1 {
-            self.sift_down(0);
-        }
-        Ok(())
+        self.sift_down(0);
+        self.new_top()
+    }
+
+    fn new_top(&mut self) -> Result<()> {
+        self.second = match self.heap.len() {
+            0 | 1 => 0,
+            2 => 1,
+            _ => 1 + usize::from(self.before(self.heap[2], self.heap[1])),
+        };
+        self.heap.first().map_or(Ok(()), |&top| self.sources[top as usize].attach(self.context))
     }
 
     #[inline]
@@ -341,6 +530,30 @@ impl<'a> Merge<'a> {
             }
             self.heap.swap(at, child);
             at = child;
+        }
+    }
+}
+
+/// Whether an entry comes before `limit`.
+#[inline]
+fn is_before(key: &[u8], trailer: Trailer, limit: Option<(&[u8], Trailer)>) -> bool {
+    limit.is_none_or(|limit| compare((key, trailer), limit) == Ordering::Less)
+}
+
+/// The loop of [`Merge::walk_top`] over a table.
+fn walk_table<'c>(
+    iter: &mut SstIter<'c>,
+    context: ReadContext<'c>,
+    limit: Option<(&[u8], Trailer)>,
+    mut take: impl FnMut(&[u8], Trailer, &[u8]) -> bool,
+) -> Result<bool> {
+    loop {
+        if !take(iter.key(), iter.trailer(), iter.value()) {
+            return Ok(true);
+        }
+        iter.next(context.cache)?;
+        if !iter.valid() || !is_before(iter.key(), iter.trailer(), limit) {
+            return Ok(false);
         }
     }
 }

@@ -15,9 +15,6 @@ use crate::lsm::view::{FileEntry, View};
 use crate::mem::aligned::AlignedBuf;
 use crate::sst::Located;
 
-/// Reads in flight at once.
-const DEPTH: usize = 64;
-
 /// One key on its way.
 struct Walk<'k, 'v> {
     key: &'k [u8],
@@ -42,13 +39,13 @@ impl Lsm {
         let seqno = seqno.unwrap_or_else(|| self.visible());
         let bound = Trailer::seek(seqno);
         let start = |key| {
-            let mut walk = Walk { key, hash: 0, files: Vec::new(), at: 0, value: Vec::new(), found: None };
-            let entry = memtables.indices().find_map(|at| self.memtables.get(at).get(key, bound));
+            let hash = key_hash(key);
+            let mut walk = Walk { key, hash, files: Vec::new(), at: 0, value: Vec::new(), found: None };
+            let entry = memtables.indices().find_map(|at| self.memtables.get(at).get(key, hash, bound));
             if let Some(entry) = entry {
                 walk.found = Some(entry.trailer);
                 walk.value.extend_from_slice(entry.value);
             } else {
-                walk.hash = key_hash(key);
                 walk.files = candidates(&view, key);
             }
             walk
@@ -80,7 +77,7 @@ impl Lsm {
             }
             let queue = match &mut queue {
                 Some(queue) => queue,
-                none => none.insert(self.take_queue(DEPTH)?),
+                none => none.insert(self.opener.queues.take()?),
             };
             for (tag, (at, handle)) in reads.iter().enumerate() {
                 let walk = &walks[*at];
@@ -109,7 +106,7 @@ impl Lsm {
             open.retain(|&at| walks[at].found.is_none() && walks[at].at < walks[at].files.len());
         }
         if let Some(queue) = queue {
-            self.give_queue(queue);
+            self.opener.queues.give(queue);
         }
         Ok(())
     }

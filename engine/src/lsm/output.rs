@@ -14,14 +14,14 @@ use crate::format::version_edit::FileMeta;
 use crate::lsm::Lsm;
 use crate::lsm::keeper::Kept;
 use crate::lsm::rate_limit::Priority;
-use crate::sst::writer::{SstOptions, SstSummary, SstWriter};
+use crate::sst::writer::{CacheFill, SstOptions, SstSummary, SstWriter};
 
 /// Files being written.
 pub struct Output<'l> {
     lsm: &'l Lsm,
     options: SstOptions,
     priority: Priority,
-    writer: Option<(FileNumber, SstWriter)>,
+    writer: Option<(FileNumber, SstWriter<'l>)>,
     /// What is left of the range tombstones, by start; those before the current file are gone.
     tombstones: Vec<RangeTombstone>,
     done: Vec<Arc<FileMeta>>,
@@ -55,6 +55,13 @@ impl<'l> Output<'l> {
             writer.note_unfrozen(txn);
         }
         writer.add(key, entry.trailer, entry.value)
+    }
+
+    /// Says that the entry added last was in the cache until now; see [`CacheFill`].
+    pub const fn note_cached(&mut self) {
+        if let Some((_, writer)) = &mut self.writer {
+            writer.note_cached();
+        }
     }
 
     /// Lets the rate limit catch up with what was written. Call it between entries, now and then.
@@ -115,7 +122,10 @@ impl<'l> Output<'l> {
             let number = self.lsm.take_file_number();
             let path = self.lsm.opener.path(number);
             let writer = SstWriter::new(&self.lsm.env, &path, number, self.options);
-            self.writer = Some((number, self.or_remove(number, writer)?));
+            let mut writer = self.or_remove(number, writer)?;
+            let which = if self.priority == Priority::Flush { CacheFill::Room } else { CacheFill::Inherited };
+            writer.fill_cache(&self.lsm.cache, which);
+            self.writer = Some((number, writer));
             self.paced = 0;
         }
         Ok(())

@@ -5,14 +5,16 @@
 //! keeps the positions of its sources; when the generation has moved (a memtable or file may be gone) it opens its
 //! sources anew and seeks to where it was.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::base::ids::SeqNo;
+use crate::base::ids::{Level, SeqNo};
 use crate::base::key::Trailer;
 use crate::base::limits::LEVEL_COUNT;
 use crate::error::Result;
 use crate::format::range_del::RangeTombstones;
 use crate::lsm::Lsm;
+use crate::lsm::control::MemtableList;
 use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source};
 use crate::lsm::view::View;
 use crate::mem::snapshots::SnapshotHandle;
@@ -25,8 +27,8 @@ use self::batch::{Batch, Versions};
 pub use self::choose::{Choice, Chooser};
 use self::choose::{Entry, Newest, entry_of};
 
-/// Rows of the first batch. A seek that wants one row should not pay for many.
-const FIRST_ROWS: usize = 4;
+/// Rows of the first batch; each is twice as large as the one before. A seek that wants one row should not pay for many.
+const FIRST_ROWS: usize = 8;
 /// Rows of a full batch.
 const ROWS_MAX: usize = 512;
 /// Entries looked at under one pin. Long stretches of deleted rows must not hold back the reuse of memory.
@@ -47,6 +49,13 @@ impl RangeDeletes {
     }
 }
 
+/// A source between batches.
+enum Parked {
+    Memtable { index: usize, position: u32 },
+    Table(SstIter<'static>),
+    Run(Run<'static>),
+}
+
 /// How far a scan has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -58,33 +67,31 @@ enum Place {
     AfterVersion(Trailer),
 }
 
-/// A source between batches.
-enum Parked {
-    Memtable { index: usize, position: u32 },
-    Table(SstIter),
-    Run(Run),
-}
-
 /// A scan over full keys in `[from, to)`.
 pub struct Scan {
     lsm: Arc<Lsm>,
+    /// Protects the scan's sequence number from garbage collection; `None` when the caller's own snapshot does.
+    snapshot: Option<SnapshotHandle>,
+    cursor: Cursor,
+}
+
+/// Where a scan is.
+struct Cursor {
     from: Vec<u8>,
     to: Option<Vec<u8>>,
     direction: Direction,
     seqno: SeqNo,
-    /// Protects `seqno` from garbage collection; `None` when the caller's own snapshot does.
-    snapshot: Option<SnapshotHandle>,
-    generation: u64,
+    /// The generation that `parked` is of; `None` when it is lost.
+    generation: Option<u64>,
     parked: Vec<Parked>,
     /// The memtables among the sources, in their order.
-    memtables: Vec<usize>,
+    memtables: MemtableList,
     range_deletes: Vec<RangeDeletes>,
-    /// Where to go on after the sources were lost; the key that it is about.
+    /// Where to go on after the sources were lost; the full key that it is about.
     place: Place,
     last_key: Vec<u8>,
     finished: bool,
     batch: Batch,
-    rows: usize,
 }
 
 impl Scan {
@@ -103,41 +110,38 @@ impl Scan {
             Some(seqno) => (seqno, None),
             None => lsm.register_snapshot().map(|handle| (handle.seqno(), Some(handle)))?,
         };
-        Ok(Self::at(lsm, from, to, direction, seqno, snapshot))
-    }
-
-    fn at(
-        lsm: Arc<Lsm>,
-        from: Vec<u8>,
-        to: Option<Vec<u8>>,
-        direction: Direction,
-        seqno: SeqNo,
-        snapshot: Option<SnapshotHandle>,
-    ) -> Self {
-        Self {
-            lsm,
-            from,
-            to,
-            direction,
-            seqno,
-            snapshot,
-            generation: 0,
-            parked: Vec::new(),
-            memtables: Vec::new(),
-            range_deletes: Vec::new(),
-            place: Place::Start,
-            last_key: Vec::new(),
-            finished: false,
-            batch: Batch::default(),
-            rows: FIRST_ROWS,
-        }
+        Ok(Self::at(lsm, (from, to), direction, seqno, snapshot))
     }
 
     /// A scan that sees, in each of its batches, everything that is visible by then. It protects no sequence number: for
     /// trees in which a chooser decides what counts.
     #[must_use]
     pub fn unanchored(lsm: Arc<Lsm>, from: Vec<u8>, to: Option<Vec<u8>>, direction: Direction) -> Self {
-        Self::at(lsm, from, to, direction, SeqNo::MAX, None)
+        Self::at(lsm, (from, to), direction, SeqNo::MAX, None)
+    }
+
+    fn at(
+        lsm: Arc<Lsm>,
+        (from, to): (Vec<u8>, Option<Vec<u8>>),
+        direction: Direction,
+        seqno: SeqNo,
+        snapshot: Option<SnapshotHandle>,
+    ) -> Self {
+        let cursor = Cursor {
+            from,
+            to,
+            direction,
+            seqno,
+            generation: None,
+            parked: Vec::new(),
+            memtables: MemtableList(0),
+            range_deletes: Vec::new(),
+            place: Place::Start,
+            last_key: Vec::new(),
+            finished: false,
+            batch: Batch::of(FIRST_ROWS),
+        };
+        Self { lsm, snapshot, cursor }
     }
 
     /// The next row as (full key, value); `None` at the end.
@@ -152,46 +156,64 @@ impl Scan {
     /// As [`next_row`](Self::next_row), with the versions of each key that `chooser` takes; always the same one.
     ///
     /// # Errors
-    /// I/O, corruption; whatever the chooser returned: the scan may not be used any more.
+    /// I/O, corruption, closed; whatever the chooser returned: the scan may not be used any more.
     #[inline]
-    pub fn next_chosen(&mut self, chooser: &mut dyn Chooser) -> Result<Option<(&[u8], &[u8])>> {
+    pub fn next_chosen(&mut self, chooser: &mut impl Chooser) -> Result<Option<(&[u8], &[u8])>> {
         self.lsm.check_not_closed()?;
-        while self.batch.at == self.batch.ends.len() {
-            if self.finished {
+        while self.cursor.batch.at == self.cursor.batch.ends.len() {
+            if self.cursor.finished {
                 return Ok(None);
             }
-            self.fill(chooser)?;
+            self.cursor.fill(&self.lsm, chooser)?;
+            if self.cursor.finished {
+                self.release();
+            }
         }
-        self.batch.at += 1;
-        Ok(Some(self.batch.row(self.batch.at - 1)))
+        let batch = &mut self.cursor.batch;
+        batch.at += 1;
+        Ok(Some(batch.row(batch.at - 1)))
     }
 
-    fn fill(&mut self, chooser: &mut dyn Chooser) -> Result<()> {
+    fn release(&mut self) {
+        if let Some(handle) = self.snapshot.take() {
+            self.lsm.release_snapshot(handle);
+        }
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Cursor {
+    fn fill(&mut self, lsm: &Lsm, chooser: &mut impl Chooser) -> Result<()> {
+        if self.place != Place::Start {
+            self.batch.rows = (self.batch.rows * 2).min(ROWS_MAX);
+        }
         self.batch.clear();
-        let lsm = Arc::clone(&self.lsm);
         let pin = lsm.pin_reader();
         let context = ReadContext { cache: &lsm.cache, opener: &lsm.opener };
         let mut merge;
-        if !self.parked.is_empty() && pin.generation() == self.generation {
-            let sources = self.parked.drain(..).map(|p| unpark(&lsm, p)).collect();
+        // Should anything fail, the sources are lost.
+        if self.generation.take() == Some(pin.generation()) {
+            let sources = self.parked.drain(..).map(|p| unpark(lsm, p)).collect();
             merge = Merge::new(sources, self.direction, context);
-            merge.resume();
+            merge.resume()?;
         } else {
-            self.generation = pin.generation();
-            let sources = self.open_sources(&lsm)?;
+            self.parked.clear();
+            let sources = self.open_sources(lsm)?;
             merge = Merge::new(sources, self.direction, context);
             self.position(&mut merge)?;
         }
-        let ended = match self.direction {
+        self.finished = match self.direction {
             Direction::Forward => self.fill_forward(&mut merge, chooser)?,
             Direction::Backward => self.fill_backward(&mut merge, chooser)?,
         };
-        self.finished = ended;
-        self.rows = (self.rows * 4).min(ROWS_MAX);
-        if ended {
-            self.release();
-        } else {
-            self.parked = park(merge.into_sources(), &self.memtables);
+        if !self.finished {
+            self.parked = park(merge.into_sources(), self.memtables);
+            self.generation = Some(pin.generation());
         }
         Ok(())
     }
@@ -211,18 +233,18 @@ impl Scan {
     fn open_sources<'l>(&mut self, lsm: &'l Lsm) -> Result<Vec<Source<'l>>> {
         let memtables = lsm.memtable_list();
         let view = lsm.view_full()?;
-        self.memtables = memtables.indices().collect();
-        let mut sources: Vec<_> =
-            memtables.indices().map(|at| Source::Memtable(lsm.memtables.get(at).iter())).collect();
-        let to = self.to.as_deref();
-        for file in view.overlapping(0, &self.from, to) {
+        self.memtables = memtables;
+        let mut sources = Vec::with_capacity(memtables.len() + view.levels[0].len() + LEVEL_COUNT);
+        sources.extend(memtables.indices().map(|at| Source::Memtable(lsm.memtables.get(at).iter())));
+        let range = (Bound::Included(&self.from[..]), self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
+        for file in view.levels[0].iter().filter(|f| f.meta.overlaps_range(range)) {
             let reader = file.reader(&lsm.opener)?;
             sources.push(Source::Table(SstIter::new(Arc::clone(reader), ReadAhead::Auto)));
         }
         for level in 1..LEVEL_COUNT {
-            let files = view.overlapping(level, &self.from, to);
+            let files = view.version.overlapping(Level(level as u8), range);
             if !files.is_empty() {
-                sources.push(Source::Run(Run::new(files, ReadAhead::Auto)));
+                sources.push(Source::Run(Run::of_level(Arc::clone(&view), level, files, ReadAhead::Auto)));
             }
         }
         self.range_deletes = lsm.range_deletes(&view, memtables.indices())?;
@@ -230,57 +252,83 @@ impl Scan {
     }
 
     /// Whether the scan has reached its end.
-    fn fill_forward(&mut self, merge: &mut Merge<'_>, chooser: &mut dyn Chooser) -> Result<bool> {
+    fn fill_forward(&mut self, merge: &mut Merge<'_>, chooser: &mut impl Chooser) -> Result<bool> {
+        let bound = Trailer::seek(self.seqno);
+        let Self { to, seqno, place, batch, last_key, range_deletes, .. } = self;
+        let (to, seqno, range_deletes) = (to.as_deref(), *seqno, &range_deletes[..]);
+        // Whether the last key is that of the last row, and not in `last_key` yet.
+        let mut is_row = false;
+        let mut failure = None;
         let mut steps = 0;
-        // Without a position a scan that lost its sources could not go on: the first entry is looked for to its end.
-        while steps < STEPS_MAX || self.place == Place::Start {
-            if !merge.valid() {
-                return Ok(true);
+        let mut take = |key: &[u8], trailer: Trailer, value: &[u8]| {
+            // Without a key that is done a lost position could not be found again: the first is looked for to its end.
+            if steps >= STEPS_MAX && *place != Place::Start {
+                return false;
             }
             steps += 1;
-            let (key, trailer) = (merge.key(), merge.trailer());
-            if self.to.as_deref().is_some_and(|to| key >= to) {
-                return Ok(true);
+            let last = if is_row { batch.last_key() } else { last_key.as_slice() };
+            let same_key = *place != Place::Start && key == last;
+            if trailer > bound || (same_key && *place == Place::AfterKey) {
+                return true;
             }
-            let same_key = self.place != Place::Start && key == self.last_key;
-            if !(same_key && self.place == Place::AfterKey) {
-                if self.batch.is_full(self.rows) {
-                    return Ok(false);
-                }
-                let choice = match entry_of(&self.range_deletes, self.seqno, key, trailer) {
-                    Entry::TooNew => Choice::Older,
-                    Entry::Deleted => Choice::Nothing,
-                    Entry::Value => chooser.choose(!same_key, key, merge.value())?,
-                };
-                if matches!(choice, Choice::Row | Choice::RowAndOlder) {
-                    self.batch.push(key, merge.value());
-                }
-                if !same_key {
-                    self.last_key.clear();
-                    self.last_key.extend_from_slice(key);
-                }
-                self.place = match choice {
-                    Choice::Row | Choice::Nothing => Place::AfterKey,
-                    Choice::Older | Choice::RowAndOlder => Place::AfterVersion(trailer),
-                };
+            if batch.is_full() {
+                return false;
             }
-            merge.advance()?;
+            let choice = match entry_of(range_deletes, seqno, key, trailer) {
+                Entry::Deleted => Choice::Nothing,
+                Entry::Value => match chooser.choose(!same_key, key, value) {
+                    Ok(choice) => choice,
+                    Err(error) => {
+                        failure = Some(error);
+                        return false;
+                    }
+                },
+            };
+            if matches!(choice, Choice::Row | Choice::RowAndOlder) {
+                batch.push(key, value);
+                is_row = true;
+            } else if is_row || !same_key {
+                last_key.clear();
+                last_key.extend_from_slice(key);
+                is_row = false;
+            }
+            *place = match choice {
+                Choice::Row | Choice::Nothing => Place::AfterKey,
+                Choice::Older | Choice::RowAndOlder => Place::AfterVersion(trailer),
+            };
+            true
+        };
+        let ended = loop {
+            if !merge.valid() || to.is_some_and(|to| merge.key() >= to) {
+                break true;
+            }
+            if merge.walk_top(to, &mut take)? {
+                break false;
+            }
+        };
+        if let Some(error) = failure {
+            return Err(error);
         }
-        Ok(false)
+        if is_row {
+            self.last_key.clear();
+            self.last_key.extend_from_slice(self.batch.last_key());
+        }
+        Ok(ended)
     }
 
     /// Whether the scan has reached its end. Versions of a key come oldest first: they are put aside until all are there.
-    fn fill_backward(&mut self, merge: &mut Merge<'_>, chooser: &mut dyn Chooser) -> Result<bool> {
+    fn fill_backward(&mut self, merge: &mut Merge<'_>, chooser: &mut impl Chooser) -> Result<bool> {
+        let bound = Trailer::seek(self.seqno);
         let mut versions = Versions::default();
         let mut steps = 0;
         loop {
             let same_key = merge.valid() && !versions.is_empty() && merge.key() == versions.key;
             if !same_key && !versions.is_empty() {
                 self.choose_backward(&versions, chooser)?;
-                self.last_key.clone_from(&versions.key);
+                std::mem::swap(&mut self.last_key, &mut versions.key);
                 self.place = Place::AfterKey;
                 versions.clear();
-                if self.batch.is_full(self.rows) || steps > STEPS_MAX {
+                if self.batch.is_full() || steps > STEPS_MAX {
                     return Ok(false);
                 }
             }
@@ -290,25 +338,23 @@ impl Scan {
             if versions.is_empty() {
                 versions.key.extend_from_slice(merge.key());
             }
-            let entry = entry_of(&self.range_deletes, self.seqno, merge.key(), merge.trailer());
-            if entry != Entry::TooNew {
-                // What lies below a version that readers stop at is never asked for: where the older ones are garbage
-                // to this scan anyway, one is kept.
+            if merge.trailer() <= bound {
+                // Where only the newest version counts, no more than one is kept.
                 if !chooser.wants_older() {
                     versions.forget();
                 }
-                versions.push(entry, merge.value());
+                versions.push(entry_of(&self.range_deletes, self.seqno, merge.key(), merge.trailer()), merge.value());
             }
             merge.advance()?;
             steps += 1;
         }
     }
 
-    fn choose_backward(&mut self, versions: &Versions, chooser: &mut dyn Chooser) -> Result<()> {
+    fn choose_backward(&mut self, versions: &Versions, chooser: &mut impl Chooser) -> Result<()> {
         for (at, (entry, value)) in versions.newest_first().enumerate() {
             let choice = match entry {
                 Entry::Value => chooser.choose(at == 0, &versions.key, value)?,
-                _ => Choice::Nothing,
+                Entry::Deleted => Choice::Nothing,
             };
             if matches!(choice, Choice::Row | Choice::RowAndOlder) {
                 self.batch.push(&versions.key, value);
@@ -319,31 +365,18 @@ impl Scan {
         }
         Ok(())
     }
-
-    fn release(&mut self) {
-        self.parked.clear();
-        if let Some(handle) = self.snapshot.take() {
-            self.lsm.release_snapshot(handle);
-        }
-    }
 }
 
-impl Drop for Scan {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
-/// Puts the sources away. The first of them are the memtables at `indices`.
-fn park(sources: Vec<Source<'_>>, indices: &[usize]) -> Vec<Parked> {
-    let mut indices = indices.iter();
+/// Puts the sources away. The first of them are `memtables`.
+fn park(sources: Vec<Source<'_>>, memtables: MemtableList) -> Vec<Parked> {
+    let mut indices = memtables.indices();
     let park_one = |source| match source {
         Source::Memtable(iter) => Parked::Memtable {
-            index: *indices.next().expect("as many memtables as when the sources were opened"),
+            index: indices.next().expect("as many memtables as when the sources were opened"),
             position: iter.position(),
         },
-        Source::Table(iter) => Parked::Table(iter),
-        Source::Run(run) => Parked::Run(run),
+        Source::Table(iter) => Parked::Table(iter.park()),
+        Source::Run(run) => Parked::Run(run.park()),
     };
     sources.into_iter().map(park_one).collect()
 }

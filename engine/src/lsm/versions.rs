@@ -42,10 +42,11 @@ impl Lsm {
             }
             visit(value)
         };
+        let hash = key_hash(key);
         for index in memtables.indices() {
             let table = self.memtables.get(index);
             let mut bound = Trailer::seek(now);
-            while let Some(entry) = table.get(key, bound) {
+            while let Some(entry) = table.get(key, hash, bound) {
                 if show(entry.trailer, entry.value)?.is_break() {
                     return Ok(());
                 }
@@ -55,9 +56,7 @@ impl Lsm {
         let old = |file: &FileEntry| newer_than.is_some_and(|txn| file.meta.max_txn < txn.0);
         let in_l0 = view.levels[0].iter().filter(|file| file.meta.covers(key));
         let deeper = (1..LEVEL_COUNT).filter_map(|level| view.file_for(level, key));
-        let mut hash = None;
         for file in in_l0.chain(deeper).filter(|file| !old(file)) {
-            let hash = *hash.get_or_insert_with(|| key_hash(key));
             let reader = file.reader(&self.opener)?;
             let mut bound = Trailer::seek(now);
             loop {

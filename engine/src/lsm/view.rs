@@ -15,6 +15,7 @@ use crate::base::limits::LEVEL_COUNT;
 use crate::env::Env;
 use crate::error::Result;
 use crate::format::version_edit::FileMeta;
+use crate::lsm::queues::Queues;
 use crate::lsm::version::Version;
 use crate::sst::reader::SstReader;
 
@@ -33,6 +34,8 @@ pub struct Opener {
     pub dir: PathBuf,
     /// Bypass the page cache.
     pub direct: bool,
+    /// For reads of several files at once.
+    pub queues: Queues,
 }
 
 impl Opener {

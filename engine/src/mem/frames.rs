@@ -124,7 +124,7 @@ impl Frames {
         let meta = &self.metas[frame as usize];
         let seen = Word(meta.word.fetch_add(ACQUIRE_ONE, Ordering::Acquire));
         match seen.state() {
-            State::Visible => Ok(Pin { frames: self, frame, len: meta.len.load(Ordering::Relaxed) }),
+            State::Visible => Ok(Pin::new(self, frame, meta.len.load(Ordering::Relaxed))),
             // The pin counts although the block must not be found: give it back.
             State::Invisible => {
                 meta.word.fetch_add(ACQUIRE_LESS, Ordering::Release);
@@ -246,8 +246,24 @@ impl Frames {
 /// A pinned frame: derefs to its content, which stays as it is until the drop.
 pub struct Pin<'f> {
     frames: &'f Frames,
+    /// First byte of the content.
+    start: NonNull<u8>,
     frame: u32,
+    /// Bytes of the content, at most those of the frame.
     len: u32,
+}
+
+// SAFETY: `start` is read under rules 2 and 3 only, which hold across threads.
+unsafe impl Send for Pin<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Pin<'_> {}
+
+impl<'f> Pin<'f> {
+    /// For whoever has just made the frame's word count one more pin.
+    #[inline]
+    fn new(frames: &'f Frames, frame: u32, len: u32) -> Self {
+        Self { frames, start: frames.start(frame), frame, len: len.min(frames.frame_bytes as u32) }
+    }
 }
 
 impl Pin<'_> {
@@ -300,10 +316,9 @@ impl Deref for Pin<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let (start, len) = (self.frames.start(self.frame), (self.len as usize).min(self.frames.frame_bytes));
         // SAFETY: in bounds of the frame; nobody writes it while this pin lives (rules 2 and 3), and its bytes are
         // initialised, as all memory of a region is.
-        unsafe { slice::from_raw_parts(start.as_ptr(), len) }
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 }
 
@@ -375,7 +390,7 @@ impl<'f> Owned<'f> {
         std::mem::forget(self);
         frames.metas[frame as usize].len.store(len, Ordering::Relaxed);
         frames.end_loading(frame, Word::published(uses));
-        Pin { frames, frame, len }
+        Pin::new(frames, frame, len)
     }
 }
 

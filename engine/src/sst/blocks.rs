@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::base::ids::FileNumber;
 use crate::base::limits::IO_ALIGN;
-use crate::cache::{BlockCache, BlockKey, BlockKind, Frame};
+use crate::cache::{BlockCache, BlockKey, BlockKind, Frame, Hint};
 use crate::env::File;
 use crate::error::{Error, Result};
 use crate::format::Decoded;
@@ -44,6 +44,24 @@ impl Deref for BlockRef<'_> {
     }
 }
 
+impl Default for BlockRef<'_> {
+    /// No bytes.
+    fn default() -> Self {
+        Self::Private(Spare(Vec::new()))
+    }
+}
+
+impl BlockRef<'_> {
+    /// Private memory to fill; a frame is given back.
+    pub(super) fn private(&mut self) -> &mut Vec<u8> {
+        if let Self::Cached(_) = self {
+            *self = Self::Private(Spare::take());
+        }
+        let Self::Private(spare) = self else { unreachable!("made private above") };
+        &mut spare.0
+    }
+}
+
 /// A vector that goes back to its thread when it is dropped.
 pub(super) struct Spare(Vec<u8>);
 
@@ -56,7 +74,7 @@ impl Spare {
 impl Drop for Spare {
     fn drop(&mut self) {
         let vec = std::mem::take(&mut self.0);
-        if vec.capacity() <= KEEP_LEN {
+        if (1..=KEEP_LEN).contains(&vec.capacity()) {
             // While the thread ends there is nowhere to go back to, and the vector is simply freed.
             let _ = SPARE.try_with(|spare| {
                 let mut spare = spare.borrow_mut();
@@ -195,6 +213,26 @@ impl Blocks {
             None => self.read_vec(handle, kind, &mut spare.0)?,
         }
         Ok(BlockRef::Private(spare))
+    }
+
+    /// As [`block`](Self::block), for a block that is asked for often.
+    #[inline]
+    pub(super) fn block_hinted<'c>(
+        &self,
+        cache: &'c BlockCache,
+        handle: &BlockHandle,
+        kind: BlockType,
+        hint: Option<&Hint>,
+    ) -> Result<BlockRef<'c>> {
+        if let Some(hint) = hint
+            && handle.raw_len as usize <= cache.frame_len()
+        {
+            let mut load = |out: &mut [u8]| self.read_into(handle, kind, out);
+            if let Some(frame) = cache.get_or_load_hinted(self.key(handle), kind_of(kind), hint, &mut load)? {
+                return Ok(BlockRef::Cached(frame));
+            }
+        }
+        self.block(cache, handle, kind, None)
     }
 
     /// A data block when it is cached.

@@ -1,19 +1,26 @@
 //! Walks the entries of an SST in both directions.
 //!
-//! The iterator owns all it needs between calls: it keeps a private copy of the data block it is in and pins nothing in the
-//! cache. Seeking within that block reads nothing. A forward walk over blocks that are not cached reads the next few along
-//! with each, a growing window; after some windows it reads ahead in large chunks and leaves the cache alone.
+//! The iterator pins the data block it is in, or has it in private memory when it is not in the cache. Between two calls of
+//! its user's user it holds nothing in the region: [`SstIter::park`] gives the pin back and keeps the position, and
+//! [`SstIter::attach`] pins the block anew. Key and trailer of the position are private, so a parked iterator can be compared
+//! with others.
+//!
+//! A forward walk over blocks that are not cached reads the next few along with each, a growing window; after some windows
+//! it reads ahead in large chunks and leaves the cache alone.
 
 use std::sync::Arc;
 
 use crate::base::key::Trailer;
-use crate::cache::{BlockCache, BlockKind};
+use crate::cache::{BlockCache, BlockKind, Frame};
+use crate::env::IoOp;
 use crate::error::Result;
 use crate::format::Decoded;
 use crate::format::block::iter::BlockIter;
 use crate::format::block::{BlockHandle, BlockType};
 use crate::format::index::IndexBlock;
+use crate::mem::aligned::AlignedBuf;
 
+use super::blocks::BlockRef;
 use super::read_ahead::{CHUNK_MAX, ReadAheadStream};
 use super::reader::SstReader;
 use super::window::Window;
@@ -28,8 +35,19 @@ const CHUNK_FIRST: usize = 256 << 10;
 pub enum ReadAhead {
     /// Through the cache; a long forward walk reads ahead, up to 1 MiB at a time, past the cache.
     Auto,
-    /// Never through the cache, 1 MiB at a time: for reading whole files once.
+    /// Whatever is cached from the cache, the rest past it, 1 MiB at a time: for reading whole files once.
     Compaction,
+}
+
+/// Where a seek goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All entries are before it.
+    Behind,
+    /// To the block that the iterator has.
+    Here,
+    /// To a block that is not in the cache.
+    Missing(BlockHandle),
 }
 
 /// Where the current block is in the index.
@@ -44,23 +62,37 @@ struct Place {
 /// An iterator over an SST. Starts at no entry.
 ///
 /// Every move may fail with corruption or I/O; the iterator is then at no entry.
-pub struct SstIter {
+pub struct SstIter<'c> {
     reader: Arc<SstReader>,
     mode: ReadAhead,
-    block: BlockIter<Vec<u8>>,
-    /// Offset of the block in `block`.
-    loaded: Option<u64>,
+    block: BlockIter<BlockRef<'c>>,
+    /// The block in `block`.
+    loaded: Option<BlockHandle>,
+    /// The block was given back to the cache: only its position is here.
+    parked: bool,
+    streaming: bool,
     place: Place,
-    /// Private copy of an index partition and its number; only without the cache.
+    /// Made when the first block is missing from the cache, so that iterators over cached blocks are small and move fast.
+    private: Option<Box<Private>>,
+}
+
+/// What an iterator needs to read past the cache.
+struct Private {
+    /// Copy of an index partition and its number; only without the cache.
     partition: Vec<u8>,
     partition_number: Option<usize>,
     stream: Option<ReadAheadStream>,
-    streaming: bool,
     /// What was read along with the last missing block.
     window: Window,
 }
 
-impl SstIter {
+impl Private {
+    fn new() -> Box<Self> {
+        Box::new(Self { partition: Vec::new(), partition_number: None, stream: None, window: Window::new() })
+    }
+}
+
+impl<'c> SstIter<'c> {
     /// An iterator over all entries of `reader`.
     #[must_use]
     pub fn new(reader: Arc<SstReader>, mode: ReadAhead) -> Self {
@@ -69,13 +101,49 @@ impl SstIter {
             mode,
             block: BlockIter::default(),
             loaded: None,
-            place: Place::default(),
-            partition: Vec::new(),
-            partition_number: None,
-            stream: None,
+            parked: false,
             streaming: false,
-            window: Window::new(),
+            place: Place::default(),
+            private: None,
         }
+    }
+
+    /// Whether the block that the iterator is in is one of the cache.
+    #[inline]
+    #[must_use]
+    pub const fn is_cached(&self) -> bool {
+        matches!(self.block.payload(), BlockRef::Cached(_))
+    }
+
+    /// Gives back what is pinned; the position stays. Before the next move, or a look at the value,
+    /// [`attach`](Self::attach).
+    #[must_use]
+    pub fn park(self) -> SstIter<'static> {
+        let Self { reader, mode, block, loaded, mut parked, streaming, place, private } = self;
+        let block = block.moved(|payload| match payload {
+            BlockRef::Private(spare) => BlockRef::Private(spare),
+            BlockRef::Cached(_) => {
+                parked = true;
+                BlockRef::default()
+            }
+        });
+        SstIter { reader, mode, block, loaded, parked, streaming, place, private }
+    }
+
+    /// Has the block of the position again after [`park`](Self::park).
+    ///
+    /// # Errors
+    /// Corruption, I/O: the block may have left the cache.
+    #[inline]
+    pub fn attach(&mut self, cache: &'c BlockCache) -> Result<()> {
+        if !self.parked {
+            return Ok(());
+        }
+        if let Some(handle) = &self.loaded {
+            self.block.replace_payload(self.reader.blocks.block(cache, handle, BlockType::Data, None)?);
+        }
+        self.parked = false;
+        Ok(())
     }
 
     /// The SST.
@@ -116,9 +184,62 @@ impl SstIter {
     ///
     /// # Errors
     /// Corruption, I/O; so for every move.
-    pub fn seek(&mut self, cache: &BlockCache, key: &[u8], bound: Trailer) -> Result<()> {
-        if !self.seek_block(cache, key, bound)? {
-            return Ok(());
+    pub fn seek(&mut self, cache: &'c BlockCache, key: &[u8], bound: Trailer) -> Result<()> {
+        let target = self.begin_seek(cache, key, bound)?;
+        self.finish_seek(cache, key, bound, target)
+    }
+
+    /// The first half of [`seek`](Self::seek): finds the block to look into, in the index. So the blocks of many seeks can
+    /// be read at once: [`read_op`](Self::read_op) for those that are [missing](Target::Missing), then
+    /// [`finish_seek`](Self::finish_seek).
+    ///
+    /// # Errors
+    /// As `seek`.
+    pub fn begin_seek(&mut self, cache: &'c BlockCache, key: &[u8], bound: Trailer) -> Result<Target> {
+        self.forget_position();
+        let Some((partition, _)) = self.reader.partition_of(key, bound)? else {
+            self.loaded = None;
+            return Ok(Target::Behind);
+        };
+        let (entry, entries, handle) = self.with_index(cache, partition, |index| {
+            let entry = index.search(key, bound)?;
+            Ok((entry, index.len(), index.handle(entry)?))
+        })?;
+        self.place = Place { partition, entry, entries };
+        if self.loaded == Some(handle) {
+            self.attach(cache)?;
+            return Ok(Target::Here);
+        }
+        let peeked = cache.peek(self.reader.blocks.key(&handle), BlockKind::Data);
+        let Some(frame) = peeked else { return Ok(Target::Missing(handle)) };
+        self.take_frame(&handle, frame)?;
+        Ok(Target::Here)
+    }
+
+    /// A read of the block at `handle`, and of what lies behind it, for a queue. What comes back is for
+    /// [`take_read`](Self::take_read). `None` when this iterator reads in its own way.
+    pub fn read_op(&mut self, handle: &BlockHandle) -> Option<IoOp> {
+        let end = self.reader.properties().data_end;
+        let private = self.private.get_or_insert_with(Private::new);
+        (self.mode == ReadAhead::Auto).then(|| private.window.request(&self.reader.blocks, handle, end))
+    }
+
+    /// Keeps what the last [`read_op`](Self::read_op) read.
+    pub fn take_read(&mut self, buf: AlignedBuf, len: usize) {
+        if let Some(private) = &mut self.private {
+            private.window.fill(buf, len);
+        }
+    }
+
+    /// The second half of [`seek`](Self::seek).
+    ///
+    /// # Errors
+    /// As `seek`.
+    pub fn finish_seek(&mut self, cache: &'c BlockCache, key: &[u8], bound: Trailer, target: Target) -> Result<()> {
+        match target {
+            Target::Behind => return Ok(()),
+            Target::Here => {}
+            Target::Missing(handle) => self.load(cache, &handle, true)?,
         }
         let moved = self.block.seek(key, bound);
         if self.moved(moved)? { Ok(()) } else { self.first_of_next_block(cache) }
@@ -129,9 +250,11 @@ impl SstIter {
     ///
     /// # Errors
     /// Corruption, I/O.
-    pub fn seek_for_prev(&mut self, cache: &BlockCache, key: &[u8], bound: Trailer) -> Result<()> {
-        if !self.seek_block(cache, key, bound)? {
-            return self.last(cache);
+    pub fn seek_for_prev(&mut self, cache: &'c BlockCache, key: &[u8], bound: Trailer) -> Result<()> {
+        match self.begin_seek(cache, key, bound)? {
+            Target::Behind => return self.last(cache),
+            Target::Here => {}
+            Target::Missing(handle) => self.load(cache, &handle, true)?,
         }
         let moved = self.block.seek_for_prev(key, bound);
         if self.moved(moved)? { Ok(()) } else { self.last_of_previous_block(cache) }
@@ -141,7 +264,7 @@ impl SstIter {
     ///
     /// # Errors
     /// Corruption, I/O.
-    pub fn first(&mut self, cache: &BlockCache) -> Result<()> {
+    pub fn first(&mut self, cache: &'c BlockCache) -> Result<()> {
         self.forget_position();
         if self.partitions() == 0 {
             return Ok(());
@@ -155,7 +278,7 @@ impl SstIter {
     ///
     /// # Errors
     /// Corruption, I/O.
-    pub fn last(&mut self, cache: &BlockCache) -> Result<()> {
+    pub fn last(&mut self, cache: &'c BlockCache) -> Result<()> {
         self.forget_position();
         let Some(partition) = self.partitions().checked_sub(1) else { return Ok(()) };
         self.enter(cache, partition, None, false)?;
@@ -168,7 +291,7 @@ impl SstIter {
     /// # Errors
     /// Corruption, I/O.
     #[inline]
-    pub fn next(&mut self, cache: &BlockCache) -> Result<()> {
+    pub fn next(&mut self, cache: &'c BlockCache) -> Result<()> {
         match self.block.next() {
             Ok(true) => Ok(()),
             moved => self.next_slow(cache, moved),
@@ -176,7 +299,7 @@ impl SstIter {
     }
 
     #[cold]
-    fn next_slow(&mut self, cache: &BlockCache, moved: Decoded<bool>) -> Result<()> {
+    fn next_slow(&mut self, cache: &'c BlockCache, moved: Decoded<bool>) -> Result<()> {
         self.moved(moved)?;
         if self.loaded.is_none() { Ok(()) } else { self.first_of_next_block(cache) }
     }
@@ -185,7 +308,7 @@ impl SstIter {
     ///
     /// # Errors
     /// Corruption, I/O.
-    pub fn prev(&mut self, cache: &BlockCache) -> Result<()> {
+    pub fn prev(&mut self, cache: &'c BlockCache) -> Result<()> {
         if !self.valid() {
             return Ok(());
         }
@@ -196,7 +319,7 @@ impl SstIter {
     /// The outcome of a move within the block.
     #[inline]
     fn moved(&mut self, moved: Decoded<bool>) -> Result<bool> {
-        moved.map_err(|what| self.reader.blocks.corrupt(self.loaded.take().unwrap_or_default(), what))
+        moved.map_err(|what| self.reader.blocks.corrupt(self.loaded.take().unwrap_or_default().offset, what))
     }
 
     fn partitions(&self) -> usize {
@@ -204,29 +327,20 @@ impl SstIter {
     }
 
     /// What was sequential before is not any more.
-    const fn forget_position(&mut self) {
+    fn forget_position(&mut self) {
         self.block.invalidate();
+        self.end_walk();
+    }
+
+    /// The next missing block is not expected behind the one before.
+    fn end_walk(&mut self) {
         self.streaming = false;
-        self.window.begin();
+        if let Some(private) = &mut self.private {
+            private.window.begin();
+        }
     }
 
-    /// Loads the only block that can hold the first entry at or behind (`key`, `bound`); false when all are before it.
-    fn seek_block(&mut self, cache: &BlockCache, key: &[u8], bound: Trailer) -> Result<bool> {
-        self.forget_position();
-        let Some((partition, _)) = self.reader.partition_of(key, bound)? else {
-            self.loaded = None;
-            return Ok(false);
-        };
-        let (entry, entries, handle) = self.with_index(cache, partition, |index| {
-            let entry = index.search(key, bound)?;
-            Ok((entry, index.len(), index.handle(entry)?))
-        })?;
-        self.place = Place { partition, entry, entries };
-        self.load(cache, &handle, true)?;
-        Ok(true)
-    }
-
-    fn first_of_next_block(&mut self, cache: &BlockCache) -> Result<()> {
+    fn first_of_next_block(&mut self, cache: &'c BlockCache) -> Result<()> {
         loop {
             let Place { partition, entry, entries } = self.place;
             if entry + 1 < entries {
@@ -244,7 +358,7 @@ impl SstIter {
         }
     }
 
-    fn last_of_previous_block(&mut self, cache: &BlockCache) -> Result<()> {
+    fn last_of_previous_block(&mut self, cache: &'c BlockCache) -> Result<()> {
         loop {
             let Place { partition, entry, .. } = self.place;
             if entry > 0 {
@@ -263,7 +377,7 @@ impl SstIter {
     }
 
     /// Loads the block of an index entry; the last one of the partition when `entry` is `None`.
-    fn enter(&mut self, cache: &BlockCache, partition: usize, entry: Option<usize>, forward: bool) -> Result<()> {
+    fn enter(&mut self, cache: &'c BlockCache, partition: usize, entry: Option<usize>, forward: bool) -> Result<()> {
         let (entry, entries, handle) = self.with_index(cache, partition, |index| {
             let entry = entry.unwrap_or(index.len().saturating_sub(1));
             Ok((entry, index.len(), index.handle(entry)?))
@@ -274,74 +388,103 @@ impl SstIter {
 
     fn with_index<T>(
         &mut self,
-        cache: &BlockCache,
+        cache: &'c BlockCache,
         partition: usize,
         look: impl FnOnce(&IndexBlock<'_>) -> Decoded<T>,
     ) -> Result<T> {
         let blocks = &self.reader.blocks;
         let handle = self.reader.partition_handle(partition)?;
         if self.mode == ReadAhead::Auto {
-            let block = blocks.block(cache, &handle, BlockType::Index, None)?;
+            let hint = self.reader.index_hints.get(partition);
+            let block = blocks.block_hinted(cache, &handle, BlockType::Index, hint)?;
             return blocks.checked(&handle, IndexBlock::parse(&block).and_then(|index| look(&index)));
         }
-        if self.partition_number != Some(partition) {
-            self.partition_number = None;
-            blocks.read_vec(&handle, BlockType::Index, &mut self.partition)?;
-            self.partition_number = Some(partition);
+        let private = self.private.get_or_insert_with(Private::new);
+        if private.partition_number != Some(partition) {
+            private.partition_number = None;
+            blocks.read_vec(&handle, BlockType::Index, &mut private.partition)?;
+            private.partition_number = Some(partition);
         }
-        blocks.checked(&handle, IndexBlock::parse(&self.partition).and_then(|index| look(&index)))
+        blocks.checked(&handle, IndexBlock::parse(&private.partition).and_then(|index| look(&index)))
     }
 
     /// Makes `block` the block at `handle`. `forward` says that the walk goes on behind it.
-    fn load(&mut self, cache: &BlockCache, handle: &BlockHandle, forward: bool) -> Result<()> {
-        if self.loaded == Some(handle.offset) {
+    fn load(&mut self, cache: &'c BlockCache, handle: &BlockHandle, forward: bool) -> Result<()> {
+        if self.loaded == Some(*handle) {
             self.block.invalidate();
-            return Ok(());
+            return self.attach(cache);
         }
-        self.loaded = None;
         if !forward {
-            self.streaming = false;
-            self.window.begin();
+            self.end_walk();
         }
-        let first_chunk = if self.mode == ReadAhead::Compaction { CHUNK_MAX } else { CHUNK_FIRST };
-        let wanted = self.mode == ReadAhead::Compaction || self.window.reads() >= WINDOWS_MAX;
-        if forward && wanted && !self.streaming {
-            self.start_stream(handle, first_chunk)?;
+        let compaction = self.mode == ReadAhead::Compaction;
+        if compaction && let Some(frame) = cache.peek(self.reader.blocks.key(handle), BlockKind::Data) {
+            return self.take_frame(handle, frame);
         }
-        let Self { reader, mode, block, stream, streaming, window, .. } = self;
-        let (blocks, mode) = (&reader.blocks, *mode);
-        let counts = block.reload(|payload| match stream {
-            Some(stream) if *streaming => blocks.open_vec(handle, BlockType::Data, stream.stored(handle)?, payload),
-            _ if mode == ReadAhead::Compaction => blocks.read_vec(handle, BlockType::Data, payload),
-            _ => {
-                let end = reader.properties().data_end;
-                if handle.raw_len as usize <= cache.frame_len() {
-                    let mut load = |out: &mut [u8]| {
-                        blocks.open_into(handle, BlockType::Data, window.stored(blocks, handle, forward, end)?, out)
-                    };
-                    if let Some(frame) = cache.get_or_load(blocks.key(handle), BlockKind::Data, &mut load)? {
-                        payload.clear();
-                        payload.extend_from_slice(&frame);
-                        return Ok(());
-                    }
-                }
-                blocks.open_vec(handle, BlockType::Data, window.stored(blocks, handle, forward, end)?, payload)
+        let windows = self.private.as_ref().map_or(0, |private| private.window.reads());
+        if forward && !self.streaming && (compaction || windows >= WINDOWS_MAX) {
+            self.start_stream(handle, if compaction { CHUNK_MAX } else { CHUNK_FIRST })?;
+        }
+        let Self { reader, block, loaded, parked, streaming, private, .. } = self;
+        *parked = false;
+        let blocks = &reader.blocks;
+        let end = reader.properties().data_end;
+        change_block(reader, block, loaded, handle, |payload| {
+            if *streaming && let Some(Private { stream: Some(stream), .. }) = private.as_deref_mut() {
+                return blocks.open_vec(handle, BlockType::Data, stream.stored(handle)?, payload.private());
             }
-        })?;
-        blocks.checked(handle, counts)?;
-        self.loaded = Some(handle.offset);
-        Ok(())
+            if compaction {
+                return blocks.read_vec(handle, BlockType::Data, payload.private());
+            }
+            if handle.raw_len as usize <= cache.frame_len() {
+                let mut load = |out: &mut [u8]| {
+                    let window = &mut private.get_or_insert_with(Private::new).window;
+                    blocks.open_into(handle, BlockType::Data, window.stored(blocks, handle, forward, end)?, out)
+                };
+                if let Some(frame) = cache.get_or_load(blocks.key(handle), BlockKind::Data, &mut load)? {
+                    *payload = BlockRef::Cached(frame);
+                    return Ok(());
+                }
+            }
+            let window = &mut private.get_or_insert_with(Private::new).window;
+            blocks.open_vec(handle, BlockType::Data, window.stored(blocks, handle, forward, end)?, payload.private())
+        })
+    }
+
+    fn take_frame(&mut self, handle: &BlockHandle, frame: Frame<'c>) -> Result<()> {
+        self.parked = false;
+        change_block(&self.reader, &mut self.block, &mut self.loaded, handle, |payload| {
+            *payload = BlockRef::Cached(frame);
+            Ok(())
+        })
     }
 
     fn start_stream(&mut self, handle: &BlockHandle, first_chunk: usize) -> Result<()> {
-        if self.stream.is_none() {
-            let SstReader { env, blocks, .. } = &*self.reader;
-            self.stream = Some(ReadAheadStream::new(env, &blocks.file, self.reader.properties().data_end)?);
-        }
-        if let Some(stream) = &mut self.stream {
-            stream.start(handle.offset, first_chunk);
-        }
+        let private = self.private.get_or_insert_with(Private::new);
+        let stream = match &mut private.stream {
+            Some(stream) => stream,
+            none => {
+                let SstReader { env, blocks, .. } = &*self.reader;
+                none.insert(ReadAheadStream::new(env, &blocks.file, self.reader.properties().data_end)?)
+            }
+        };
+        stream.start(handle.offset, first_chunk);
         self.streaming = true;
         Ok(())
     }
+}
+
+/// Makes what `change` puts into `block` the block at `handle`.
+fn change_block<'c>(
+    reader: &SstReader,
+    block: &mut BlockIter<BlockRef<'c>>,
+    loaded: &mut Option<BlockHandle>,
+    handle: &BlockHandle,
+    change: impl FnOnce(&mut BlockRef<'c>) -> Result<()>,
+) -> Result<()> {
+    *loaded = None;
+    let counts = block.reload(change)?;
+    reader.blocks.checked(handle, counts)?;
+    *loaded = Some(*handle);
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::ids::FileNumber;
 use crate::base::key::{Kind, Trailer};
 use crate::base::limits::IO_ALIGN;
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, Hint};
 use crate::env::{Env, IoOp, OpenMode};
 use crate::error::Result;
 use crate::format::block::iter::block_get;
@@ -29,6 +29,9 @@ pub struct SstReader {
     pub(super) filter: Option<FilterInfo>,
     pub(super) partition_starts: Vec<u64>,
     top_index: Vec<u8>,
+    /// Where the partitions of filter and index were found last.
+    filter_hints: Vec<Hint>,
+    pub(super) index_hints: Vec<Hint>,
     properties: Properties,
     tombstones: RangeTombstones,
     file_len: u64,
@@ -68,9 +71,14 @@ impl SstReader {
         let offset = file_len - tail.region_len as u64;
         let region = bytes.get(bytes.len() - tail.region_len..).unwrap_or_default();
         let footer = Footer::decode(region, offset).map_err(|what| blocks.corrupt(offset, what))?;
+        // A file's length bounds what a damaged footer can make us allocate.
+        let filter_partitions =
+            footer.filter.map_or(0, |filter| u64::from(filter.partitions())).min(file_len / IO_ALIGN as u64);
         Ok(Self {
             env: Arc::clone(env),
             blocks,
+            filter_hints: hints(filter_partitions as usize + 1),
+            index_hints: hints(footer.partition_starts.len()),
             filter: footer.filter,
             partition_starts: footer.partition_starts,
             top_index: footer.top_index,
@@ -187,7 +195,8 @@ impl SstReader {
         if let Some(filter) = &self.filter {
             let slot = filter.slot(hash);
             let handle = filter.handle(slot.partition);
-            let partition = self.blocks.block(cache, &handle, BlockType::Filter, None)?;
+            let hint = self.filter_hints.get(slot.partition as usize);
+            let partition = self.blocks.block_hinted(cache, &handle, BlockType::Filter, hint)?;
             if !self.blocks.checked(&handle, filter.matches(&partition, slot, hash))? {
                 return Ok(None);
             }
@@ -198,8 +207,9 @@ impl SstReader {
     /// The first data block that ends at or behind (`key`, `bound`).
     #[inline]
     fn find_in_index(&self, cache: &BlockCache, key: &[u8], bound: Trailer) -> Result<Option<BlockHandle>> {
-        let Some((_, handle)) = self.partition_of(key, bound)? else { return Ok(None) };
-        let partition = self.blocks.block(cache, &handle, BlockType::Index, None)?;
+        let Some((partition, handle)) = self.partition_of(key, bound)? else { return Ok(None) };
+        let hint = self.index_hints.get(partition);
+        let partition = self.blocks.block_hinted(cache, &handle, BlockType::Index, hint)?;
         let found = IndexBlock::parse(&partition).and_then(|index| index.handle(index.search(key, bound)?));
         self.blocks.checked(&handle, found).map(Some)
     }
@@ -289,6 +299,10 @@ impl SstReader {
         let handle = self.find_in_index(cache, key, Trailer::MAX)?;
         Ok(handle.map_or(self.properties.data_end, |handle| handle.offset))
     }
+}
+
+fn hints(count: usize) -> Vec<Hint> {
+    std::iter::repeat_with(Hint::default).take(count).collect()
 }
 
 /// The last `len` bytes of the file, or all of it.

@@ -67,7 +67,7 @@ fn many(count: u64, value_len: usize) -> Vec<Entry> {
     out
 }
 
-fn at(iter: &SstIter) -> Option<Entry> {
+fn at(iter: &SstIter<'_>) -> Option<Entry> {
     iter.valid().then(|| (iter.key().to_vec(), iter.trailer(), iter.value().to_vec()))
 }
 
@@ -133,7 +133,7 @@ fn check_lookups(reader: &SstReader, cache: &BlockCache, entries: &[Entry], key:
     assert_eq!(located.map(|trailer| (trailer, found)), want);
 }
 
-fn check_seeks(iter: &mut SstIter, cache: &BlockCache, entries: &[Entry], key: &[u8], bound: Trailer) {
+fn check_seeks<'c>(iter: &mut SstIter<'c>, cache: &'c BlockCache, entries: &[Entry], key: &[u8], bound: Trailer) {
     let first = entries.partition_point(|e| compare((&e.0, e.1), (key, bound)).is_lt());
     iter.seek(cache, key, bound).unwrap();
     for place in first..first + 3 {
@@ -178,6 +178,16 @@ proptest! {
                 iter.prev(&cache).unwrap();
             }
             prop_assert!(!iter.valid());
+            iter.first(&cache).unwrap();
+            for entry in &entries {
+                // The iterator may be compared while it is parked, and its block may be gone by the time it goes on.
+                iter = iter.park();
+                prop_assert_eq!((iter.key(), iter.trailer()), (&entry.0[..], entry.1));
+                cache.erase_file(FileNumber(7));
+                iter.attach(&cache).unwrap();
+                prop_assert_eq!(iter.value(), &entry.2[..]);
+                iter.next(&cache).unwrap();
+            }
             for key in others.iter().chain(entries.iter().step_by(7).map(|e| &e.0)) {
                 check_seeks(&mut iter, &cache, &entries, key, Trailer::seek(SeqNo(bound)));
                 check_seeks(&mut iter, &cache, &entries, key, Trailer(0));
@@ -290,6 +300,47 @@ fn jumbo_entries_pass() {
         assert!(get(&reader, &cache, &entries[1].0, Trailer::MAX) == Some((put(2), entries[1].2.clone())));
         env.remove(Path::new(PATH)).unwrap();
     }
+}
+
+#[test]
+fn new_blocks_go_to_the_cache_while_there_is_room() {
+    let entries = many(3000, 100);
+    let (_, env) = world();
+    let cache = cache(512);
+    let mut writer = SstWriter::new(&env, Path::new(PATH), FileNumber(7), options()).unwrap();
+    writer.fill_cache(&cache, CacheFill::Room);
+    entries.iter().for_each(|(key, trailer, value)| writer.add(key, *trailer, value).unwrap());
+    writer.finish().unwrap();
+    assert!(cache.has_room());
+    let reader = open(&env);
+    for (key, trailer, value) in &entries {
+        assert_eq!(get(&reader, &cache, key, *trailer).as_ref(), Some(&(*trailer, value.clone())));
+    }
+    assert_eq!(cache.stats().total().misses, 0, "all was there: data, index and filter");
+}
+
+#[test]
+fn new_blocks_inherit_the_places_of_those_they_replace() {
+    let entries = many(3000, 100);
+    let (_, env) = world();
+    let cache = cache(8);
+    let mut writer = SstWriter::new(&env, Path::new(PATH), FileNumber(7), options()).unwrap();
+    writer.fill_cache(&cache, CacheFill::Inherited);
+    for (place, (key, trailer, value)) in entries.iter().enumerate() {
+        writer.add(key, *trailer, value).unwrap();
+        if place >= entries.len() - 100 {
+            writer.note_cached();
+        }
+    }
+    writer.finish().unwrap();
+    let reader = open(&env);
+    let misses_of = |entry: &Entry| {
+        let before = cache.stats().data.misses;
+        assert!(get(&reader, &cache, &entry.0, entry.1).is_some());
+        cache.stats().data.misses - before
+    };
+    assert_eq!(misses_of(&entries[entries.len() - 1]), 0);
+    assert_eq!(misses_of(&entries[0]), 1);
 }
 
 #[test]

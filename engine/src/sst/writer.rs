@@ -13,6 +13,7 @@ use crate::base::checksum::key_hash;
 use crate::base::ids::{FileNumber, SeqNo, TxnId};
 use crate::base::key::{Kind, TREE_PREFIX_LEN_MAX, Trailer, compare, shortest_separator};
 use crate::base::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, KEY_LEN_MAX, VALUE_LEN_MAX};
+use crate::cache::{BlockCache, BlockKey, BlockKind};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::format::block::builder::BlockBuilder;
@@ -76,6 +77,17 @@ impl SstOptions {
     }
 }
 
+/// Which blocks of a new file go to the cache while it is written, so that readers do not have to fetch from the device what
+/// was in memory a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheFill {
+    /// All, as long as they push out nothing. For what was in a memtable.
+    Room,
+    /// Those most of whose entries were cached before, see [`SstWriter::note_cached`]; they take the place of their former
+    /// blocks, which nobody will ask for any more. For compactions.
+    Inherited,
+}
+
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct SstSummary {
@@ -114,9 +126,14 @@ struct Partition {
 }
 
 /// Writes one SST. Dropping it leaves an incomplete file; see [`abandon`](Self::abandon).
-pub struct SstWriter {
+pub struct SstWriter<'c> {
     env: Arc<dyn Env>,
     path: PathBuf,
+    number: FileNumber,
+    cache: Option<(&'c BlockCache, CacheFill)>,
+    /// Entries of the block at hand that were cached before, and whether any block was for that.
+    cached: u32,
+    any_cached: bool,
     options: SstOptions,
     output: Output,
     sealer: Sealer,
@@ -133,8 +150,8 @@ pub struct SstWriter {
     properties: Properties,
 }
 
-impl SstWriter {
-    /// Creates the file at `path`, which must not exist. `number` names it in messages only.
+impl<'c> SstWriter<'c> {
+    /// Creates the file at `path`, which must not exist. `number` names it in messages and in the cache.
     ///
     /// # Errors
     /// Usage for options out of range; I/O.
@@ -144,6 +161,10 @@ impl SstWriter {
         Ok(Self {
             env: Arc::clone(env),
             path: path.to_owned(),
+            number,
+            cache: None,
+            cached: 0,
+            any_cached: false,
             options,
             output: Output::create(env, path, options.direct, options.write_chunk_bytes)?,
             sealer: Sealer::new(options.compress),
@@ -163,6 +184,16 @@ impl SstWriter {
                 ..Properties::default()
             },
         })
+    }
+
+    /// From now on blocks go to `cache`, too.
+    pub const fn fill_cache(&mut self, cache: &'c BlockCache, which: CacheFill) {
+        self.cache = Some((cache, which));
+    }
+
+    /// Says that the entry added last was in the cache until now.
+    pub const fn note_cached(&mut self) {
+        self.cached += 1;
     }
 
     /// Adds an entry behind all that were added.
@@ -254,8 +285,16 @@ impl SstWriter {
             self.properties.largest = last.to_vec();
         }
         let offset = self.output.offset();
+        let inherits = self.cached > self.block.count() / 2;
+        self.cached = 0;
+        self.any_cached |= inherits;
         let payload = self.block.finish();
         let raw_len = payload.len() as u32;
+        if let Some((cache, which)) = self.cache
+            && (if which == CacheFill::Room { cache.has_room() } else { inherits })
+        {
+            cache.offer(BlockKey { file: self.number, offset }, BlockKind::Data, payload);
+        }
         self.stored.clear();
         let stored_len = self.sealer.seal(payload, BlockType::Data, &mut self.stored);
         self.output.append(&self.stored)?;
@@ -326,15 +365,29 @@ impl SstWriter {
     fn write_index(&mut self) -> Result<Vec<u8>> {
         let mut top = IndexBuilder::new(usize::MAX);
         let mut offset = self.output.offset();
+        let mut rest = &self.partition_bytes[..];
         for partition in &self.partitions {
             let Partition { stored_len, raw_len, .. } = *partition;
             top.add(&partition.separator, partition.trailer, BlockHandle { offset, stored_len, raw_len });
+            // Index partitions are stored as they are.
+            let (stored, after) = rest.split_at(stored_len as usize);
+            self.offer_meta(offset, BlockKind::Index, &stored[..raw_len as usize]);
+            rest = after;
             offset += u64::from(stored_len);
         }
         self.output.append(&self.partition_bytes)?;
         let mut payload = Vec::new();
         top.finish(&mut payload);
         Ok(payload)
+    }
+
+    /// Gives a partition of index or filter to the cache when data blocks of the file are there.
+    fn offer_meta(&self, offset: u64, kind: BlockKind, payload: &[u8]) {
+        if let Some((cache, which)) = self.cache
+            && (if which == CacheFill::Room { cache.has_room() } else { self.any_cached })
+        {
+            cache.offer(BlockKey { file: self.number, offset }, kind, payload);
+        }
     }
 
     fn write_filter(&mut self) -> Result<Option<FilterInfo>> {
@@ -348,6 +401,7 @@ impl SstWriter {
             self.stored.clear();
             let stored_len = sealer.seal(lines, BlockType::Filter, &mut self.stored);
             debug_assert_eq!(stored_len as usize, lines.len() + STORED_TAIL_LEN);
+            self.offer_meta(self.output.offset(), BlockKind::Filter, lines);
             self.output.append(&self.stored)?;
         }
         Ok(Some(info))

@@ -214,6 +214,19 @@ impl<B: Deref<Target = [u8]>> BlockIter<B> {
         Ok(Layout::parse(&self.payload).map(|layout| self.layout = layout))
     }
 
+    /// The same position over `change` of the payload, which must be the same bytes elsewhere, or be replaced by them
+    /// before the iterator moves or its value is looked at.
+    #[must_use]
+    pub fn moved<C: Deref<Target = [u8]>>(self, change: impl FnOnce(B) -> C) -> BlockIter<C> {
+        let Self { payload, layout, key, trailer, at, next, valid } = self;
+        BlockIter { payload: change(payload), layout, key, trailer, at, next, valid }
+    }
+
+    /// Puts `payload`, the same bytes as before, in the place of the payload.
+    pub fn replace_payload(&mut self, payload: B) {
+        self.payload = payload;
+    }
+
     /// To no entry.
     pub const fn invalidate(&mut self) {
         self.valid = false;

@@ -133,6 +133,9 @@ impl Lsm {
             }
             if let Some(kept) = keeper.judge(new_key, (key, trailer, merge.value()), &covering, bottommost)? {
                 output.add(key, kept)?;
+                if merge.is_cached() {
+                    output.note_cached();
+                }
             }
             merge.advance()?;
             since_pace += 1;

@@ -13,30 +13,56 @@ pub(super) struct Batch {
     pub(super) ends: Vec<(u32, u32)>,
     /// The row that is served next.
     pub(super) at: usize,
+    /// Rows at which it is full.
+    pub(super) rows: usize,
 }
 
 impl Batch {
+    /// An empty batch that is full at `rows` rows.
+    pub(super) fn of(rows: usize) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
         self.at = 0;
     }
 
+    #[inline]
     pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
+        if self.ends.is_empty() {
+            self.reserve(key.len() + value.len());
+        }
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len() as u32;
         self.bytes.extend_from_slice(value);
         self.ends.push((key_end, self.bytes.len() as u32));
     }
 
-    pub(super) fn is_full(&self, rows: usize) -> bool {
-        self.ends.len() >= rows || self.bytes.len() >= BATCH_BYTES_MAX
+    /// Room for as many rows as there may be, when all are about as long as the first.
+    #[cold]
+    fn reserve(&mut self, row_len: usize) {
+        self.bytes.reserve((self.rows * row_len).min(BATCH_BYTES_MAX + row_len));
+        self.ends.reserve(self.rows);
     }
 
+    #[inline]
+    pub(super) const fn is_full(&self) -> bool {
+        self.ends.len() >= self.rows || self.bytes.len() >= BATCH_BYTES_MAX
+    }
+
+    #[inline]
     pub(super) fn row(&self, at: usize) -> (&[u8], &[u8]) {
         let start = if at == 0 { 0 } else { self.ends[at - 1].1 as usize };
         let (key_end, end) = self.ends[at];
         (&self.bytes[start..key_end as usize], &self.bytes[key_end as usize..end as usize])
+    }
+
+    /// Key of the row pushed last; empty when there is none.
+    #[inline]
+    pub(super) fn last_key(&self) -> &[u8] {
+        self.ends.len().checked_sub(1).map_or(&[], |last| self.row(last).0)
     }
 }
 

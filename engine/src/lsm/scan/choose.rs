@@ -48,8 +48,6 @@ impl Chooser for Newest {
 /// What an entry is before anybody looks at its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// Written after the scan's moment.
-    TooNew,
     /// It deletes its key, or is deleted with a range: nothing older counts.
     Deleted,
     /// A value.
@@ -57,9 +55,6 @@ pub(super) enum Entry {
 }
 
 pub(super) fn entry_of(range_deletes: &[RangeDeletes], seqno: SeqNo, key: &[u8], trailer: Trailer) -> Entry {
-    if trailer > Trailer::seek(seqno) {
-        return Entry::TooNew;
-    }
     let newer_than = |cover: SeqNo| cover > trailer.seqno();
     let covered = range_deletes.iter().any(|t| t.tombstones().covering_seqno(key, seqno).is_some_and(newer_than));
     if covered || trailer.kind() != Some(Kind::Put) { Entry::Deleted } else { Entry::Value }
