@@ -22,6 +22,8 @@ pub struct Output<'l> {
     options: SstOptions,
     priority: Priority,
     writer: Option<(FileNumber, SstWriter)>,
+    /// The file that was begun and is not done, whether or not its writer is still there.
+    begun: Option<FileNumber>,
     /// What is left of the range tombstones, by start; those before the current file are gone.
     tombstones: Vec<RangeTombstone>,
     done: Vec<Arc<FileMeta>>,
@@ -35,7 +37,7 @@ impl<'l> Output<'l> {
     pub fn new(lsm: &'l Lsm, priority: Priority, mut tombstones: Vec<RangeTombstone>) -> Self {
         tombstones.sort_by(|a, b| a.start.cmp(&b.start));
         let options = lsm.sst_options();
-        Self { lsm, options, priority, writer: None, tombstones, done: Vec::new(), paced: 0 }
+        Self { lsm, options, priority, writer: None, begun: None, tombstones, done: Vec::new(), paced: 0 }
     }
 
     /// Bytes of the current file so far.
@@ -111,6 +113,7 @@ impl<'l> Output<'l> {
         if self.writer.is_none() {
             let number = self.lsm.take_file_number();
             let path = self.lsm.opener.path(number);
+            self.begun = Some(number);
             let writer = SstWriter::new(&self.lsm.env, &path, number, self.options)?;
             self.writer = Some((number, writer));
             self.paced = 0;
@@ -120,6 +123,7 @@ impl<'l> Output<'l> {
 
     fn close(&mut self, number: FileNumber, writer: SstWriter) -> Result<()> {
         let summary = writer.finish()?;
+        self.begun = None;
         self.done.push(Arc::new(meta_of(number, summary, self.lsm.env.unix_time())));
         Ok(())
     }
@@ -128,12 +132,9 @@ impl<'l> Output<'l> {
 impl Drop for Output<'_> {
     /// Removes what a failed job leaves behind; what cannot be removed is an orphan that the next open finds.
     fn drop(&mut self) {
-        if let Some((number, writer)) = self.writer.take() {
-            let _ = writer.abandon();
+        drop(self.writer.take());
+        for number in self.begun.take().into_iter().chain(self.done.drain(..).map(|meta| meta.number)) {
             let _ = self.lsm.env.remove(&self.lsm.opener.path(number));
-        }
-        for meta in self.done.drain(..) {
-            let _ = self.lsm.env.remove(&self.lsm.opener.path(meta.number));
         }
     }
 }
