@@ -186,6 +186,12 @@ pub trait Log: Send + Sync {
     /// Whether [`write_out`](Self::write_out) has enough to do to be worth a job.
     fn should_write(&self) -> bool;
 
+    /// Makes everything durable and closes the log for all processes.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    fn close(&self) -> Result<()>;
+
     /// Counters.
     fn stats(&self) -> LogStats;
 }
