@@ -5,6 +5,7 @@ pub mod background;
 pub mod batch;
 pub mod engine;
 pub mod open;
+mod replay;
 pub mod scan;
 pub mod snapshot;
 pub mod tree;

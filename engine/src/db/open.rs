@@ -5,22 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::base::ids::{FileNumber, SeqNo};
+use crate::base::ids::FileNumber;
 use crate::db::background::Background;
 use crate::db::engine::{Core, not_empty};
+use crate::db::replay::replay;
 use crate::env::{Env, default_env};
 use crate::error::{Error, Result};
 use crate::format::version_edit::{Identity, VersionEdit};
 use crate::lsm::control::{MemtableList, state};
-use crate::lsm::stats::Counter;
 use crate::lsm::version::Version;
 use crate::lsm::version::builder::load;
 use crate::lsm::view::Views;
 use crate::lsm::{Lsm, LsmParts, layout};
 use crate::manifest::{Loaded, Manifest, manifest_name, parse_manifest_name};
-use crate::mem::region::{Part, Region};
+use crate::mem::region::Region;
 use crate::options::Options;
-use crate::wal::{FileLog, LogOptions, LogPlace, LogShared, Record};
+use crate::wal::{FileLog, LogOptions, LogPlace};
 
 /// The version of the directory's format that this code writes.
 const FORMAT: u32 = 1;
@@ -34,7 +34,7 @@ pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Res
     options.validate()?;
     let env = options.env.clone().unwrap_or_else(default_env);
     let (layout, parts) = layout(&options);
-    let exists = prepare_directory(&*env, path, &options)?;
+    let exists = prepare_directory(&env, path, &options)?;
     let lock = env.lock(&path.join(LOCK))?;
     if !exists {
         create(&env, path)?;
@@ -50,7 +50,7 @@ pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Res
 }
 
 /// Whether the directory holds an engine. Creates it when it is missing and may be created.
-fn prepare_directory(env: &dyn Env, path: &Path, options: &Options) -> Result<bool> {
+fn prepare_directory(env: &Arc<dyn Env>, path: &Path, options: &Options) -> Result<bool> {
     let missing = |source: std::io::Error| Error::io(path, "open directory", source);
     let names = match env.list(path) {
         Ok(names) => names,
@@ -74,6 +74,8 @@ fn prepare_directory(env: &dyn Env, path: &Path, options: &Options) -> Result<bo
         let ours = |name: &String| {
             name == LOCK || name == "LOGBUF" || name.starts_with("CURRENT") || parse_manifest_name(name).is_some()
         };
+        // Data without CURRENT is an engine that lost it, and not to be taken for a new one.
+        Manifest::exists(env, path)?;
         // A manifest without CURRENT is a creation that was cut short only when no data files are there either.
         if !names.iter().all(ours) {
             return Err(not_empty(path));
@@ -152,7 +154,8 @@ fn recover(
     check_files(&lsm)?;
     lsm.set_replay_position(durable);
     lsm.activate(0, MemtableList(0))?;
-    let next_seqno = replay(&lsm, identity.uuid, log_part)?;
+    let place = log_place(&lsm.env, &lsm.dir, identity.uuid, &lsm.options);
+    let next_seqno = replay(&lsm, place, log_part, (number, end_offset))?;
     control.visible.fetch_max(next_seqno.0 - 1, Ordering::SeqCst);
     remove_orphans(&lsm)?;
     control.state.store(state::READY, Ordering::SeqCst);
@@ -162,39 +165,15 @@ fn recover(
 /// Every file of the version is there and has its size. Damage inside is found when a block is read, or by `verify`.
 fn check_files(lsm: &Lsm) -> Result<()> {
     for (_, file) in lsm.local_view().files() {
-        file.reader(&lsm.opener)?;
+        match file.reader(&lsm.opener) {
+            Err(Error::Io { path, source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let what = "the file is missing, although the manifest names it";
+                return Err(Error::corruption(&path, 0, what));
+            }
+            other => other?,
+        };
     }
     Ok(())
-}
-
-/// Applies the log from the durable position on and opens it for appending. Returns the next sequence number.
-fn replay(lsm: &Lsm, uuid: [u8; 16], log_part: Part<LogShared>) -> Result<SeqNo> {
-    let place = log_place(&lsm.env, &lsm.dir, uuid, &lsm.options);
-    let mut last = lsm.visible();
-    let mut apply = |record: &Record<'_>| {
-        if record.count == 0 || record.payload.is_empty() {
-            last = last.max(SeqNo((record.first.0 + record.count).saturating_sub(1)));
-            return Ok(());
-        }
-        lsm.set_replay_position(record.lsn);
-        let end = record.first.plus(record.count - 1);
-        last = last.max(end);
-        lsm.control().visible.fetch_max(end.0, Ordering::SeqCst);
-        lsm.stats().add(Counter::RecordsReplayed, 1);
-        lsm.replay(record.payload, record.first)
-    };
-    let durable = lsm.replay_position();
-    let recovered = FileLog::recover(&place, durable, &mut apply)?;
-    if recovered.records > 0 {
-        tracing::info!(
-            records = recovered.records, from = %durable, to = %recovered.end, ending = ?recovered.ending,
-            "the engine was not closed after its last write; replayed the log"
-        );
-    }
-    let next = last.plus(1);
-    let log = FileLog::open(place, &lsm.region, log_part, &recovered, next)?;
-    assert!(lsm.log.set(Arc::new(log)).is_ok(), "the log is attached once");
-    Ok(next)
 }
 
 /// Removes files that no version names: outputs of jobs that did not finish, and old manifests.
@@ -223,6 +202,8 @@ pub(crate) fn attach(path: &Path, options: Options, region: Region) -> Result<Co
     let uuid = version.identity.map(|identity| identity.uuid).unwrap_or_default();
     let place = log_place(&env, path, uuid, &options);
     let lsm = Lsm::new(env, path.to_owned(), options, region, parts, Views::new(version));
+    // One that was shut is told from one that was never opened: who attaches to it should open it again.
+    lsm.check_open()?;
     if lsm.control().state.load(Ordering::SeqCst) != state::READY {
         return Err(Error::usage(
             "the shared region holds no open engine",
