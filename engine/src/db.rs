@@ -9,6 +9,7 @@ pub mod core;
 pub mod engine;
 pub mod open;
 pub mod repair;
+mod replay;
 pub mod scan;
 pub mod snapshot;
 pub mod transaction;

@@ -2,9 +2,12 @@
 
 pub mod batch;
 pub mod block;
+pub mod current;
 pub mod filter;
 pub mod footer;
 pub mod index;
+pub mod key;
+pub mod log_buffer;
 pub mod log_record;
 pub mod manifest;
 pub mod range_del;

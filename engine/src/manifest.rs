@@ -13,7 +13,8 @@
 //! 2. One writer at a time, over all threads and processes: the caller holds a lock. A writer whose file has grown behind
 //!    its back is told so and writes nothing.
 //! 3. A failed write or sync poisons the writer. The edit may or may not be found after a crash, so files it names must
-//!    stay until another manifest has been switched to.
+//!    stay until another manifest has been switched to. The exception is a write that finds the disk full: when what was
+//!    written of it could be cut off again, the file is as it was before, and the writer goes on.
 //! 4. A file with a torn tail is never appended to: its end would have to be trusted to hide the tear.
 
 use std::io;
@@ -216,7 +217,8 @@ impl Manifest {
     ///
     /// # Errors
     /// Conflict when another writer has appended: catch up and retry; nothing was written. Usage when the edit cannot be
-    /// stored; nothing was written. I/O: this manifest is poisoned. Closed: it was poisoned earlier.
+    /// stored; nothing was written. I/O: this manifest is poisoned, unless the disk was full and nothing of the edit is left
+    /// in the file, see [`poisoned`](Self::poisoned). Closed: it was poisoned earlier.
     pub fn append(&mut self, edit: &VersionEdit) -> Result<u64> {
         if let Some(why) = &self.poisoned {
             return Err(Error::Closed(why.clone()));
@@ -229,13 +231,26 @@ impl Manifest {
         }
         let mut record = Vec::with_capacity(RECORD_HEADER_LEN + payload.len());
         push_record(&mut record, self.number, self.index, &payload);
-        if let Err(error) = self.file.write_sync_at(&record, self.end) {
-            self.poisoned = Some(format!("an edit could not be written: {error}"));
+        if let Err(error) = self.file.write_at(&record, self.end) {
+            if !error.is_no_space() || self.cut_off().is_err() {
+                self.poisoned = Some(format!("an edit could not be written: {error}"));
+            }
+            return Err(error);
+        }
+        // Apart from the write: what a failed sync leaves is never known.
+        if let Err(error) = self.file.sync() {
+            self.poisoned = Some(format!("an edit could not be made stable: {error}"));
             return Err(error);
         }
         self.end += record.len() as u64;
         self.index += 1;
         Ok(self.end)
+    }
+
+    /// Takes away what was written behind the last edit.
+    fn cut_off(&self) -> Result<()> {
+        self.file.set_len(self.end)?;
+        self.file.sync()
     }
 
     /// Reads what other writers appended up to the file length `upto`, hands it to `apply`, and goes on from there.

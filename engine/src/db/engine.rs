@@ -217,8 +217,9 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// Usage (an operation of the batch that is not allowed), I/O, closed; nothing is written then, except that after an
-    /// I/O error of a durable write its effect is unknown until the engine is opened again.
+    /// Usage (an operation of the batch that is not allowed), I/O, closed; nothing is written then, with one exception: after
+    /// an I/O error of a durable write, or one that shuts the engine for writing, the effect of this write is unknown until
+    /// the engine is opened again.
     pub fn write(&self, batch: &WriteBatch, options: WriteOptions) -> Result<()> {
         self.lsm().write(batch.encoded()?, batch.len(), options.durability)
     }

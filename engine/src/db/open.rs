@@ -5,25 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::base::ids::{FileNumber, SeqNo};
+use crate::base::ids::FileNumber;
 use crate::db::background::Background;
 use crate::db::core::Core;
 use crate::db::engine::not_empty;
+use crate::db::replay::replay;
 use crate::db::transactions::Transactions;
 use crate::env::{Env, default_env};
 use crate::error::{Error, Result};
 use crate::format::version_edit::{Identity, VersionEdit};
 use crate::lsm::control::{MemtableList, state};
-use crate::lsm::stats::Counter;
 use crate::lsm::version::Version;
 use crate::lsm::version::builder::load;
 use crate::lsm::view::{Views, parse_sst_name};
 use crate::lsm::{Lsm, LsmParts, layout};
 use crate::manifest::current::{CURRENT, CURRENT_TEMPORARY};
 use crate::manifest::{Loaded, Manifest, manifest_name, parse_manifest_name};
-use crate::mem::region::{Part, Region};
+use crate::mem::region::Region;
 use crate::options::Options;
-use crate::wal::{BUFFER_NAME, FileLog, LogOptions, LogPlace, LogShared, Record, parse_segment_name};
+use crate::wal::{BUFFER_NAME, FileLog, LogOptions, LogPlace, parse_segment_name};
 
 /// The version of the directory's format that this code writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -177,7 +177,8 @@ fn recover(
     lsm.rewrite_manifest()?;
     lsm.set_replay_position(durable);
     lsm.activate(0, MemtableList(0))?;
-    let next_seqno = replay(&lsm, identity.uuid, log_part)?;
+    let place = log_place(&lsm.env, &lsm.dir, identity.uuid, &lsm.options);
+    let next_seqno = replay(&lsm, place, log_part, (number, end_offset))?;
     control.visible.fetch_max(next_seqno.0 - 1, Ordering::SeqCst);
     remove_orphans(&lsm)?;
     control.state.store(state::READY, Ordering::SeqCst);
@@ -187,39 +188,15 @@ fn recover(
 /// Every file of the version is there and has its size. Damage inside is found when a block is read, or by `verify`.
 fn check_files(lsm: &Lsm) -> Result<()> {
     for (_, file) in lsm.local_view().files() {
-        file.reader(&lsm.opener)?;
+        match file.reader(&lsm.opener) {
+            Err(Error::Io { path, source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let what = "the file is missing, although the manifest names it";
+                return Err(Error::corruption(&path, 0, what));
+            }
+            other => other?,
+        };
     }
     Ok(())
-}
-
-/// Applies the log from the durable position on and opens it for appending. Returns the next sequence number.
-fn replay(lsm: &Lsm, uuid: [u8; 16], log_part: Part<LogShared>) -> Result<SeqNo> {
-    let place = log_place(&lsm.env, &lsm.dir, uuid, &lsm.options);
-    let mut last = lsm.visible();
-    let mut apply = |record: &Record<'_>| {
-        if record.count == 0 || record.payload.is_empty() {
-            last = last.max(SeqNo((record.first.0 + record.count).saturating_sub(1)));
-            return Ok(());
-        }
-        lsm.set_replay_position(record.lsn);
-        let end = record.first.plus(record.count - 1);
-        last = last.max(end);
-        lsm.control().visible.fetch_max(end.0, Ordering::SeqCst);
-        lsm.stats().add(Counter::RecordsReplayed, 1);
-        lsm.replay(record.payload, record.first)
-    };
-    let durable = lsm.replay_position();
-    let recovered = FileLog::recover(&place, durable, &mut apply)?;
-    if recovered.records > 0 {
-        tracing::info!(
-            records = recovered.records, from = %durable, to = %recovered.end, ending = ?recovered.ending,
-            "the engine was not closed after its last write; replayed the log"
-        );
-    }
-    let next = last.plus(1);
-    let log = FileLog::open(place, &lsm.region, log_part, &recovered, next)?;
-    assert!(lsm.log.set(Arc::new(log)).is_ok(), "the log is attached once");
-    Ok(next)
 }
 
 /// Removes files that no version names: outputs of jobs that did not finish, and old manifests.
@@ -249,6 +226,8 @@ pub(crate) fn attach(path: &Path, options: Options, region: Region) -> Result<Co
     let uuid = version.identity.map(|identity| identity.uuid).unwrap_or_default();
     let place = log_place(&env, path, uuid, &options);
     let lsm = Lsm::new(env, path.to_owned(), options, region, parts, Views::new(version));
+    // One that was shut is told from one that was never opened: who attaches to it should open it again.
+    lsm.check_open()?;
     if lsm.control().state.load(Ordering::SeqCst) != state::READY {
         return Err(Error::usage(
             "the shared region holds no open engine",

@@ -103,6 +103,7 @@ impl Lsm {
     /// I/O, closed.
     pub(crate) fn write_large(&self, batch: &[u8], count: u64) -> Result<Lsn> {
         let _turn = self.hold(|| self.control().rotation.lock())?;
+        self.check_open()?;
         self.control().writers_blocked.store(1, Ordering::SeqCst);
         let result = self.write_large_alone(batch, count);
         self.control().writers_blocked.store(0, Ordering::SeqCst);
@@ -113,13 +114,28 @@ impl Lsm {
     fn write_large_alone(&self, batch: &[u8], count: u64) -> Result<Lsn> {
         self.drain_writers()?;
         self.flush_all_alone()?;
-        // An empty record takes the sequence numbers; the entries never pass through the log.
+        // An empty record takes the sequence numbers; the entries never pass through the log. Once another record follows it,
+        // the files are in the manifest (or the next record says that they are not).
         let appended = self.log().append(&[], count)?;
         let written = self.ingest_files(batch, appended.first);
         // Published even when it failed: nobody else may wait for these numbers for ever.
         self.publish().finish(appended.ticket, appended.first.plus(count), &self.control().visible);
-        written?;
+        if let Err(error) = written {
+            self.give_up_large()?;
+            return Err(error);
+        }
         Ok(appended.end)
+    }
+
+    /// Says in the log that the numbers taken last stay unused. Without that, replay would take the records that follow for
+    /// proof that the files were installed. The caller is alone.
+    pub(crate) fn give_up_large(&self) -> Result<()> {
+        if self.control().is_poisoned() {
+            return Ok(());
+        }
+        let noted = self.log().append(&[], 0).inspect_err(|_| self.control().poison())?;
+        self.publish().finish(noted.ticket, noted.first, &self.control().visible);
+        Ok(())
     }
 
     /// Applies a logged batch that does not fit a memtable of this size.

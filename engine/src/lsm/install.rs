@@ -40,18 +40,22 @@ impl Lsm {
     /// Applies `edit` to the newest version and makes the result current. Returns the generation that has it.
     ///
     /// # Errors
-    /// I/O: the edit may or may not be in the manifest, so the engine is shut for writing. Corruption when the edit does not
-    /// fit the version.
+    /// I/O: the edit may or may not be in the manifest, so the engine is shut for writing; unless the disk is full and the
+    /// edit is not in the manifest: then its new files are removed and it may be tried again. Corruption when the edit does
+    /// not fit the version.
     pub(crate) fn install(&self, _claim: &ManifestClaim<'_>, mut edit: VersionEdit) -> Result<u64> {
         self.catch_up()?;
         edit.next_file = Some(self.control().next_file.load(Ordering::SeqCst));
         let old = self.views.load_full();
         let next = old.version.apply(&edit).map_err(|what| self.misfit(&what))?;
-        let result = self.append(&edit, &next);
-        if result.is_err() {
-            self.control().poison();
+        if let Err(error) = self.append(&edit, &next) {
+            if error.is_no_space() && self.manifest.lock().as_ref().is_some_and(|m| m.poisoned().is_none()) {
+                self.remove_new_files(&edit, &old.version);
+            } else {
+                self.control().poison();
+            }
+            return Err(error);
         }
-        result?;
         let number = next.number;
         let gone = self.views.install(next);
         self.control().version.store(number, Ordering::SeqCst);
@@ -70,12 +74,12 @@ impl Lsm {
         if manifest.should_rewrite() {
             // Without space for a new one the old one goes on; once CURRENT may name the new one, it may not.
             match self.fresh_manifest(next) {
-                Ok(mut fresh) => {
-                    fresh.switch(&self.env, &self.dir)?;
+                Ok(fresh) => {
                     let old = manifest.number();
-                    end = fresh.end_offset();
-                    self.control().manifest_number.store(fresh.number().0, Ordering::SeqCst);
                     *manifest = fresh;
+                    manifest.switch(&self.env, &self.dir)?;
+                    end = manifest.end_offset();
+                    self.control().manifest_number.store(manifest.number().0, Ordering::SeqCst);
                     let _ = self.env.remove(&self.dir.join(manifest_name(old)));
                 }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the manifest stays long"),
@@ -83,6 +87,15 @@ impl Lsm {
         }
         self.control().manifest_bytes.store(end, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Removes the files of an edit that did not come to be; those of `old` stay. What cannot be removed is an orphan that
+    /// the next open finds.
+    fn remove_new_files(&self, edit: &VersionEdit, old: &Version) {
+        let known = |number| old.files().any(|(_, file)| file.number == number);
+        for (_, file) in edit.added.iter().filter(|(_, file)| !known(file.number)) {
+            let _ = self.env.remove(&self.opener.path(file.number));
+        }
     }
 
     /// Applies what other processes have appended since this one looked.
@@ -161,13 +174,18 @@ impl Lsm {
             *waiting = rest;
             ready
         };
-        for file in &ready {
-            let path = self.opener.path(file.number);
-            self.env.remove(&path)?;
+        let count = ready.len();
+        let mut ready = ready.into_iter();
+        while let Some(file) = ready.next() {
+            if let Err(error) = self.env.remove(&self.opener.path(file.number)) {
+                // What is left takes space until it is gone: it is tried again.
+                self.obsolete.lock().extend(std::iter::once(file).chain(ready));
+                return Err(error);
+            }
             self.cache.erase_file(file.number);
             self.stats().add(Counter::FilesRemoved, 1);
         }
-        Ok(ready.len())
+        Ok(count)
     }
 
     /// Whether files wait for their removal.

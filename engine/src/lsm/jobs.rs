@@ -44,7 +44,7 @@ impl Lsm {
     }
 
     /// Refuses or admits writes by the space that is left.
-    fn look_at_disk(&self) {
+    pub(crate) fn look_at_disk(&self) {
         let control = self.control();
         let now = self.env.now().as_millis() as u64;
         let last = control.disk_checked_ms.load(Ordering::Relaxed);

@@ -88,11 +88,12 @@ impl Lsm {
         loop {
             let seen = control.progress.current();
             let pin = self.pins.pin(&control.generation, true);
+            // After a failure no record may follow what is unfinished in the log: so it is looked at under the pin.
+            self.check_open()?;
             if control.writers_blocked.load(Ordering::SeqCst) == 0 {
                 return Ok(pin);
             }
             drop(pin);
-            self.check_open()?;
             control.progress.wait(seen, std::time::Duration::from_millis(10));
         }
     }

@@ -171,10 +171,13 @@ fn live(env: &Arc<dyn Env>) -> (u64, u64) {
     let mut done = 1;
     for round in 1..4 {
         for _ in 0..3 {
-            if manifest.append(&edit([done])).is_err() {
-                assert!(manifest.poisoned().is_some());
-                assert_eq!(manifest.append(&edit([done])).unwrap_err().class(), Class::Closed);
-                return (done, done + 1);
+            if let Err(error) = manifest.append(&edit([done])) {
+                if manifest.poisoned().is_some() {
+                    assert_eq!(manifest.append(&edit([done])).unwrap_err().class(), Class::Closed);
+                    return (done, done + 1);
+                }
+                assert!(error.is_no_space(), "{error}");
+                manifest.append(&edit([done])).unwrap();
             }
             done += 1;
         }
@@ -191,9 +194,27 @@ fn fail_and_crash(nth: u64, kind: FaultKind, seed: u64) -> bool {
     let (world, env) = world(seed);
     world.faults().fail_at(nth, kind);
     let (acknowledged, tried) = live(&env);
+    let struck = world.faults().op_count() >= nth;
     world.crash(Crash::Power);
     check_after_crash(&env, acknowledged, tried);
-    (acknowledged, tried) != (10, 10)
+    struck
+}
+
+#[test]
+fn an_edit_that_finds_the_disk_full_leaves_nothing_behind() {
+    let (world, env) = world(9);
+    let mut manifest = Manifest::create(&env, dir(), FileNumber(1), &edit([0])).unwrap();
+    let path = path("MANIFEST-000001");
+    let before = world.read_file(&path).unwrap();
+    world.disk_capacity(Some(4096 * world.files().len() as u64));
+    // Large enough to need another page.
+    let error = manifest.append(&edit(1..3000)).unwrap_err();
+    assert!(error.is_no_space() && manifest.poisoned().is_none(), "{error}");
+    assert_eq!(world.read_file(&path).unwrap(), before);
+    world.disk_capacity(None);
+    manifest.append(&edit([1])).unwrap();
+    world.crash(Crash::Power);
+    assert_eq!(load(&env).unwrap().0, [0, 1]);
 }
 
 #[test]

@@ -532,6 +532,27 @@ impl Log for FileLog {
         waiting >= self.ring.len() / 4 || self.wants_segment() || self.wants_archive()
     }
 
+    /// The next recovery then knows at once that nothing is missing, and that damage to any record is damage. A disk that has
+    /// no space for the record that says so leaves the log as safe as a crash would.
+    fn close(&self) -> Result<()> {
+        self.flush(self.position())?;
+        let none = Stored { bytes: &[], raw_len: 0, compressed: false };
+        let noop =
+            self.place_record(RecordKind::Noop, none, 0).and_then(|noop| self.flush(noop.end).map(|()| noop.end));
+        let end = match noop {
+            Ok(end) => Some(end),
+            Err(error) if error.is_no_space() => None,
+            Err(error) => return Err(error),
+        };
+        let guard = self.lock_appends()?;
+        if let Some(end) = end.filter(|&end| self.position() == end) {
+            self.ring.mark(Mark::Closed, end);
+        }
+        self.shared().fail(Failure::Closed, 0, None);
+        drop(guard);
+        Ok(())
+    }
+
     fn stats(&self) -> LogStats {
         let shared = self.shared();
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
@@ -546,21 +567,6 @@ impl Log for FileLog {
             segments_recycled: load(&shared.recycled),
             segments_archived: load(&shared.archived),
         }
-    }
-
-    fn close(&self) -> Result<()> {
-        self.flush(self.position())?;
-        let none = Stored { bytes: &[], raw_len: 0, compressed: false };
-        let end = self.place_record(RecordKind::Noop, none, 0)?.end;
-        self.flush(end)?;
-        let shared = self.shared();
-        let guard = self.lock_appends()?;
-        if self.position() == end {
-            self.ring.mark(Mark::Closed, end);
-        }
-        shared.fail(Failure::Closed, 0, None);
-        drop(guard);
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::base::ids::{FileNumber, Level};
 use crate::base::limits::LEVEL_COUNT;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lsm::Lsm;
 use crate::lsm::compaction::choice::Choice;
 use crate::lsm::compaction::pick::{pick, pick_manual, pick_rewrite};
@@ -64,25 +64,34 @@ impl Lsm {
             self.catch_up_claimed(&claim)?;
             self.busy().reap_dead();
             let view = self.local_view();
-            match pick(&self.shape_with_deletes(&view)?, &self.policy()) {
-                Choice::Drop { files, reason } => {
-                    tracing::debug!(%reason, files = files.len(), "files dropped");
-                    return self.run_drop(&claim, files).map(|()| true);
-                }
-                choice => self.start_plan(choice, view),
+            let choice = pick(&self.shape_with_deletes(&view)?, &self.policy());
+            if let Choice::Drop { files, reason } = choice {
+                tracing::debug!(%reason, files = files.len(), "files dropped");
+                return self.run_drop(&claim, files).map(|()| true);
             }
+            if !self.has_space_for(&choice, &view) {
+                return Ok(false);
+            }
+            self.start_plan(choice, view)
         };
         plan.map_or(Ok(false), |plan| self.run_plan(&plan).map(|()| true))
     }
 
     /// Whether a flush or compaction is under way or due.
+    ///
+    /// # Errors
+    /// I/O: a compaction is due, nothing is under way, and there is no space for it.
     pub(crate) fn has_work(&self) -> Result<bool> {
         let view = self.view_full()?;
         if self.memtable_list().len() > 1 || !self.busy().list().is_empty() {
             return Ok(true);
         }
         let _pin = self.pin_reader();
-        Ok(pick(&self.shape_with_deletes(&view)?, &self.policy()) != Choice::Idle)
+        let choice = pick(&self.shape_with_deletes(&view)?, &self.policy());
+        if !self.has_space_for(&choice, &view) {
+            return Err(self.no_space());
+        }
+        Ok(choice != Choice::Idle)
     }
 
     /// Merges everything to the last level, and rewrites what was there before and may hold garbage.
@@ -90,6 +99,7 @@ impl Lsm {
         let made_before = FileNumber(self.control().next_file.load(Ordering::Relaxed));
         loop {
             self.check_open()?;
+            self.look_at_disk();
             let seen = self.control().progress.current();
             let plan = {
                 let claim = self.claim_manifest()?;
@@ -101,7 +111,12 @@ impl Lsm {
                 } else {
                     pick_manual(&self.shape(&view))
                 };
-                self.start_plan(choice, view)
+                // What is under way may free what this one lacks.
+                match self.has_space_for(&choice, &view) {
+                    true => self.start_plan(choice, view),
+                    false if self.busy().list().is_empty() => return Err(self.no_space()),
+                    false => None,
+                }
             };
             match plan {
                 Some(plan) => self.run_plan(&plan)?,
@@ -110,18 +125,32 @@ impl Lsm {
         }
     }
 
-    /// Marks the inputs of `choice` busy. `None` when there is nothing to do or no room to do it.
+    /// Whether the disk can hold what `choice` will write, beside the reserve.
+    fn has_space_for(&self, choice: &Choice, view: &View) -> bool {
+        let Choice::Merge { inputs, .. } = choice else { return true };
+        let numbers: Vec<_> = inputs.iter().map(|(_, number)| *number).collect();
+        let needed: u64 =
+            view.files().map(|(_, f)| &f.meta).filter(|m| numbers.contains(&m.number)).map(|m| m.size).sum();
+        let free = self.control().disk_free.load(Ordering::Relaxed);
+        let fits = free == u64::MAX || free.saturating_sub(self.options.disk_reserve_bytes) >= needed;
+        if !fits {
+            tracing::debug!(needed, free, "no space for a compaction");
+        }
+        fits
+    }
+
+    /// What somebody is told who waits for a compaction that the disk cannot hold.
+    fn no_space(&self) -> Error {
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        Error::io(&self.dir, "compact: free more space under", source)
+    }
+
+    /// Marks the inputs of `choice` busy. `None` when there is nothing to do or too much is under way.
     fn start_plan(&self, choice: Choice, view: Arc<View>) -> Option<Plan> {
         let output = choice.output()?;
         let numbers: Vec<FileNumber> = choice.files().into_iter().map(|(_, number)| number).collect();
         let files: HashMap<_, _> = view.files().map(|(_, f)| (f.meta.number, Arc::clone(f))).collect();
         let needed: u64 = numbers.iter().map(|n| files[n].meta.size).sum();
-        let free = self.control().disk_free.load(Ordering::Relaxed);
-        let rewrites = matches!(choice, Choice::Merge { .. });
-        if rewrites && free.saturating_sub(self.options.disk_reserve_bytes) < needed && free != u64::MAX {
-            tracing::debug!(needed, free, "no space for a compaction");
-            return None;
-        }
         if !self.busy().mark(&numbers, output) {
             return None;
         }
