@@ -170,6 +170,10 @@ impl Transaction {
     fn write_row(&mut self, tree: &RowTree, key: &[u8], write: &Write<'_>) -> Result<bool> {
         let txn = self.txn.write_id()?;
         let (snapshot, _held) = self.read_snapshot(true)?;
+        if !matches!(write, Write::Put(_)) {
+            // What it does depends on whether the row is there.
+            self.txn.on_read_key(tree.id, key)?;
+        }
         let done = loop {
             let stamp = Stamp { txn, command: self.txn.record().command() };
             let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
@@ -191,9 +195,6 @@ impl Transaction {
         if done {
             self.txn.on_write(tree.id, key)?;
             self.txn.next_command()?;
-        } else {
-            // It has read that the row is there, or not.
-            self.txn.on_read_key(tree.id, key)?;
         }
         Ok(done)
     }
