@@ -1,0 +1,10 @@
+//! Isolation levels: scripts that show what each permits, and random schedules against an oracle.
+//!
+//! The scripts in `isolation/testdata` are the cases of Martin Kleppmann's Hermitage, in the order of its table for Postgres,
+//! with what each step answers here.
+
+pub mod script;
+pub mod session;
+
+#[cfg(test)]
+mod golden;
