@@ -179,11 +179,14 @@ fn scan(txn: &mut Transaction, tree: &RowTree, condition: &Where) -> Result<Vec<
     Ok(found)
 }
 
+/// What becomes of a row: its key and its value are given.
+type Change<'c> = dyn FnMut(&mut Transaction, &[u8], i64) -> Result<(), Error> + 'c;
+
 fn change_all(
     txn: &mut Transaction,
     tree: &RowTree,
     condition: &Where,
-    change: &mut dyn FnMut(&mut Transaction, &[u8], i64) -> Result<(), Error>,
+    change: &mut Change<'_>,
 ) -> Result<String, Error> {
     let mut changed = 0;
     for (key, _) in scan(txn, tree, condition)? {
