@@ -170,6 +170,64 @@ fn serializable_refuses_write_skew() {
 }
 
 #[test]
+fn an_insert_asks_the_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let process = Durability::Process;
+    for isolation in [Isolation::RepeatableRead, Isolation::Serializable] {
+        engine.transact(isolation, process, |txn| txn.put(&tree, b"there", b"0")).unwrap();
+        let mut txn = engine.begin(isolation).unwrap();
+        assert_eq!(txn.get(&tree, b"gone").unwrap(), None);
+        engine.transact(isolation, process, |other| other.delete(&tree, b"there")).unwrap();
+        engine.transact(isolation, process, |other| other.put(&tree, b"gone", b"1")).unwrap();
+        engine.transact(isolation, process, |other| other.delete(&tree, b"gone")).unwrap();
+        assert_eq!(txn.insert(&tree, b"there", b"2").map_err(|e| e.class()).unwrap_or(false), false);
+        let error = txn.insert(&tree, b"gone", b"2").unwrap_err();
+        assert_eq!(error.to_string(), "could not serialize access due to concurrent update");
+    }
+}
+
+#[test]
+fn a_key_share_that_finds_no_row_is_a_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let mut writer = engine.begin(Isolation::Serializable).unwrap();
+    assert_eq!(writer.get(&tree, b"flag").unwrap(), None);
+    assert!(writer.insert(&tree, b"row", b"").unwrap());
+    let mut reader = engine.begin(Isolation::Serializable).unwrap();
+    assert!(!reader.lock(&tree, b"row", RowLockMode::KeyShare).unwrap());
+    let outcomes = [
+        reader.put(&tree, b"flag", b"").and_then(|()| reader.commit(Durability::Process)),
+        writer.commit(Durability::Process),
+    ];
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1, "{outcomes:?}");
+}
+
+#[test]
+fn who_was_refused_by_serializable_is_refused_behind_a_savepoint_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let mut pivot = engine.begin(Isolation::Serializable).unwrap();
+    assert_eq!(pivot.get(&tree, b"a").unwrap(), None);
+    let mut reader = engine.begin(Isolation::Serializable).unwrap();
+    assert_eq!(reader.get(&tree, b"b").unwrap(), None);
+    engine.transact(Isolation::Serializable, Durability::Process, |txn| txn.put(&tree, b"a", b"")).unwrap();
+    assert_eq!(reader.get(&tree, b"c").unwrap(), None);
+    reader.put(&tree, b"d", b"").unwrap();
+    let savepoint = pivot.savepoint().unwrap();
+    let first = pivot.put(&tree, b"b", b"").unwrap_err();
+    pivot.rollback_to(savepoint).unwrap();
+    let again = pivot.put(&tree, b"b", b"").unwrap_err();
+    assert_eq!((first.class(), again.to_string()), (Class::Conflict, first.to_string()));
+    pivot.rollback_to(savepoint).unwrap();
+    assert_eq!(pivot.commit(Durability::Process).unwrap_err().class(), Class::Conflict);
+    reader.commit(Durability::Process).unwrap();
+}
+
+#[test]
 fn a_prepared_transaction_survives_with_its_locks() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());

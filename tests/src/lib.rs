@@ -1,5 +1,7 @@
 //! Tests over the whole engine: seeded simulation with faults, killed processes, exhaustive fault injection.
 
+pub mod histories;
+pub mod isolation;
 pub mod mutation;
 pub mod rng;
 pub mod shared_region;

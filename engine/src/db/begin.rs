@@ -99,6 +99,14 @@ impl Engine {
         }
     }
 
+    /// How many transactions wait for others at this moment: for rows or for locks of trees.
+    ///
+    /// # Errors
+    /// As [`row_tree`](Self::row_tree).
+    pub fn waiting_transactions(&self) -> Result<usize> {
+        Ok(self.core.transactions()?.manager.waiting())
+    }
+
     /// The prepared transactions, by name.
     ///
     /// # Errors

@@ -144,7 +144,8 @@ impl Transaction {
         self.write(tree, key, &Write::Put(value)).map(drop)
     }
 
-    /// Sets `key` to `value` if it has none; whether it had none.
+    /// Sets `key` to `value` if it has none; whether it had none. Above read committed that is a question to the snapshot, and
+    /// when it says none, a row that others have put there or removed since is a conflict.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -171,8 +172,12 @@ impl Transaction {
         let txn = self.txn.write_id()?;
         let (snapshot, _held) = self.read_snapshot(true)?;
         if !matches!(write, Write::Put(_)) {
-            // What it does depends on whether the row is there.
+            // The answer tells whether the row is there. Before the row is looked at, or a writer in between is missed.
             self.txn.on_read_key(tree.id, key)?;
+        }
+        let asks_snapshot = matches!(write, Write::Insert(_)) && matches!(snapshot, Snapshot::At(_));
+        if asks_snapshot && self.is_seen(tree, key, &snapshot)? {
+            return Ok(false);
         }
         let done = loop {
             let stamp = Stamp { txn, command: self.txn.record().command() };
@@ -182,11 +187,8 @@ impl Transaction {
                 Conflict::None => break true,
                 Conflict::BeingModified { by } => self.wait_for(by, key)?,
                 Conflict::Invisible => break false,
-                Conflict::Updated { .. }
-                    if matches!(write, Write::Insert(_)) && self.is_seen(tree, key, &snapshot)? =>
-                {
-                    break false;
-                }
+                // What is committed by now has the row.
+                Conflict::Updated { .. } if matches!(write, Write::Insert(_)) && !asks_snapshot => break false,
                 Conflict::Updated { .. } | Conflict::Deleted { .. } => return Err(concurrent_update()),
                 // Each write is a command of its own, so nothing later than the present one has written.
                 Conflict::SelfModified { .. } => return Err(concurrent_update()),
@@ -199,10 +201,12 @@ impl Transaction {
         Ok(done)
     }
 
-    /// Whether a row that stands in the way of an insert is one that the transaction may know of.
+    /// Whether the snapshot has the row. Its answer is a read: who is writing the row, or has written it since, is noted.
     fn is_seen(&self, tree: &RowTree, key: &[u8], snapshot: &Snapshot) -> Result<bool> {
         let mut row = Row::default();
-        self.rows().fetch(tree.id, key, snapshot, &self.txn, &mut row)
+        let seen = self.rows().fetch(tree.id, key, snapshot, &self.txn, &mut row)?;
+        row.passed.iter().try_for_each(|&writer| self.txn.on_read_newer(writer))?;
+        Ok(seen)
     }
 
     fn wait_for(&self, by: TxnId, key: &[u8]) -> Result<()> {
@@ -232,7 +236,8 @@ impl Transaction {
                     self.row_locks.push(HeldLock { hash, owner: txn, mode });
                     return Ok(true);
                 }
-                Conflict::Invisible => return Ok(false),
+                // A key share passes over a row that somebody else is inserting.
+                Conflict::Invisible => return self.is_seen(tree, key, &snapshot).map(|_| false),
                 Conflict::BeingModified { by } => self.wait_for(by, key)?,
                 Conflict::Updated { .. } | Conflict::Deleted { .. } | Conflict::SelfModified { .. } => {
                     return Err(concurrent_update());
@@ -384,6 +389,8 @@ impl Write<'_> {
         let new = NewVersion { kind, number: 0, payload: self.value() };
         match self {
             Self::Put(_) => rows.put(session, tree.id, key, new),
+            // The snapshot has no row; none may have come and gone since either.
+            Self::Insert(_) if matches!(session.snapshot, Snapshot::At(_)) => rows.put(session, tree.id, key, new),
             Self::Insert(_) => rows.insert(session, tree.id, key, new),
             Self::Delete => rows.change(session, tree.id, key, new),
         }

@@ -206,6 +206,12 @@ impl TxnManager {
         self.lobby.lock().is_closed()
     }
 
+    /// How many transactions wait for others now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lobby.lock().waits().all_waiting().count()
+    }
+
     /// Ends all waiting, now and later, with an error. What runs may still commit.
     pub fn close(&self) {
         self.lobby.lock().close();

@@ -236,9 +236,14 @@ impl Ssi {
     pub fn on_read_newer(&mut self, local: LocalTxn, writer: TxnId) -> Result<()> {
         self.check(local)?;
         match self.by_id.get(&writer) {
-            Some(&writer) => self.add_edge(local, writer, local),
+            Some(&writer) => self.add_edge(local, writer, local).inspect_err(|_| self.doom(local)),
             None => Ok(()),
         }
+    }
+
+    /// Who was refused once is refused from then on: the reader has seen what it has seen, whichever savepoint it goes back to.
+    fn doom(&mut self, local: LocalTxn) {
+        self.members.get_mut(&local).expect("only members are refused").doomed = true;
     }
 
     /// A transaction has written a key.
@@ -251,7 +256,8 @@ impl Ssi {
         member.wrote = true;
         let readers = self.readers.get(&tree).into_iter().flatten().copied();
         let hit: Vec<_> = readers.filter(|r| self.members[r].reads.get(&tree).is_some_and(|t| t.covers(key))).collect();
-        hit.into_iter().try_for_each(|reader| self.add_edge(reader, local, local))
+        let added = hit.into_iter().try_for_each(|reader| self.add_edge(reader, local, local));
+        added.inspect_err(|_| self.doom(local))
     }
 
     /// `reader` has read what `writer` has written anew; `actor`, one of them, has just noticed.
