@@ -79,4 +79,12 @@ pub trait RowHost: Send + Sync {
     /// # Errors
     /// I/O of the host.
     fn rule(&self) -> Result<Box<dyn ValueRule + '_>>;
+
+    /// Makes every end of a transaction that a rule may have heard of survive the death of the machine. A job calls it after
+    /// its last question and before its outputs count: what is dropped or frozen cannot be had back, so a commit or rollback
+    /// that it was for must not be forgotten.
+    ///
+    /// # Errors
+    /// I/O of the host.
+    fn make_ends_stable(&self) -> Result<()>;
 }

@@ -143,6 +143,7 @@ impl Lsm {
                 self.flush_meanwhile();
             }
         }
+        keeper.finish()?;
         output.finish()
     }
 
