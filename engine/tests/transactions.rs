@@ -182,7 +182,7 @@ fn an_insert_asks_the_snapshot() {
         engine.transact(isolation, process, |other| other.delete(&tree, b"there")).unwrap();
         engine.transact(isolation, process, |other| other.put(&tree, b"gone", b"1")).unwrap();
         engine.transact(isolation, process, |other| other.delete(&tree, b"gone")).unwrap();
-        assert!(!txn.insert(&tree, b"there", b"2").is_ok_and(|inserted| inserted));
+        assert!(!txn.insert(&tree, b"there", b"2").unwrap(), "the snapshot has it");
         let error = txn.insert(&tree, b"gone", b"2").unwrap_err();
         assert_eq!(error.to_string(), "could not serialize access due to concurrent update");
     }

@@ -6,6 +6,7 @@ pub mod mutation;
 pub mod rng;
 pub mod shared_region;
 pub mod sim;
+pub mod txn_sim;
 
 /// The program in the README, compiled.
 #[cfg(doctest)]

@@ -94,6 +94,7 @@ impl Lsm {
             }
             iter.next();
         }
+        keeper.finish()?;
         output.finish()
     }
 

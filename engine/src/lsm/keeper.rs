@@ -13,7 +13,7 @@ use crate::format::range_del::RangeTombstones;
 use crate::format::row_version;
 use crate::lsm::Lsm;
 use crate::lsm::compaction::drop_rule::{DropRule, Verdict};
-use crate::lsm::row_host::{TreeKind, ValueRule, ValueVerdict};
+use crate::lsm::row_host::{RowHost, TreeKind, ValueRule, ValueVerdict};
 use crate::lsm::version::Version;
 
 /// What is written of an entry.
@@ -31,6 +31,7 @@ pub struct Kept<'a> {
 pub struct Keeper<'l> {
     values: DropRule,
     rows: Option<Box<dyn ValueRule + 'l>>,
+    host: Option<&'l dyn RowHost>,
     /// The trees that are not ones of values.
     kinds: BTreeMap<TreeId, TreeKind>,
     /// Tree prefix of the last key, and what that tree is.
@@ -63,13 +64,11 @@ impl<'l> Keeper<'l> {
         let snapshots = lsm.live_snapshots();
         let visible = snapshots.last().copied().unwrap_or_default();
         let kinds = kinds(&lsm.local_view().version);
-        let rows = match lsm.row_host.get() {
-            Some(host) if !kinds.is_empty() => Some(host.rule()?),
-            _ => None,
-        };
+        let host = lsm.row_host.get().map(|host| &**host).filter(|_| !kinds.is_empty());
         Ok(Self {
             values: DropRule::new(snapshots),
-            rows,
+            rows: host.map(RowHost::rule).transpose()?,
+            host,
             kinds,
             prefix: Vec::new(),
             kind: TreeKind::Values,
@@ -85,6 +84,7 @@ impl<'l> Keeper<'l> {
         Self {
             values: DropRule::new(Vec::new()),
             rows: None,
+            host: None,
             kinds: kinds(version),
             prefix: Vec::new(),
             kind: TreeKind::Values,
@@ -92,6 +92,14 @@ impl<'l> Keeper<'l> {
             visible: SeqNo::default(),
             frozen: Vec::new(),
         }
+    }
+
+    /// The job has judged its last entry: what its verdicts rest on is made stable before its outputs may count.
+    ///
+    /// # Errors
+    /// I/O of the host that knows transactions.
+    pub fn finish(self) -> Result<()> {
+        self.host.map_or(Ok(()), RowHost::make_ends_stable)
     }
 
     /// An entry as it is.

@@ -87,4 +87,12 @@ pub trait RowHost: Send + Sync {
     fn run_next_job(&self) -> Result<bool> {
         Ok(false)
     }
+
+    /// Makes every end of a transaction that a rule may have heard of survive the death of the machine. A job calls it after
+    /// its last question and before its outputs count: what is dropped or frozen cannot be had back, so a commit or rollback
+    /// that it was for must not be forgotten.
+    ///
+    /// # Errors
+    /// I/O of the host.
+    fn make_ends_stable(&self) -> Result<()>;
 }

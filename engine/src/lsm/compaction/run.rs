@@ -146,6 +146,7 @@ impl Lsm {
                 self.flush_meanwhile();
             }
         }
+        keeper.finish()?;
         output.finish()
     }
 
