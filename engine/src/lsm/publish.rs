@@ -87,3 +87,48 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, feature = "shuttle"))]
+mod models {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mem::region::{Layout, Region};
+    use crate::mem::sync::model::check;
+
+    /// Commits are done in any order; readers see only what is complete, nothing goes back, and nobody is left behind.
+    ///
+    /// Seen to fail with: `done` stored before `end` (a commit is published with the end of another); `visible` stored
+    /// instead of `fetch_max` (it goes back); `advance` without its loop (the last commit is never published); `advance`
+    /// without its look at `done` (a commit shows before it is complete).
+    #[test]
+    fn commits_show_complete_and_in_order() {
+        const WRITERS: u64 = 3;
+        check(4000, || {
+            let mut layout = Layout::new();
+            let part = layout.part::<PublishQueue>("publish", 1);
+            let region = Region::anonymous(&layout).unwrap();
+            let shared = Arc::new((AtomicU64::new(0), [const { AtomicU64::new(0) }; WRITERS as usize]));
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|ticket| {
+                    let (region, shared) = (region.clone(), shared.clone());
+                    shuttle::thread::spawn(move || {
+                        // Ticket t has the numbers 2t + 1 and 2t + 2.
+                        shared.1[ticket as usize].store(1, Ordering::SeqCst);
+                        region.part(part)[0].finish(ticket, SeqNo(2 * ticket + 3), &shared.0);
+                    })
+                })
+                .collect();
+            let mut before = 0;
+            for _ in 0..4 {
+                let visible = shared.0.load(Ordering::SeqCst);
+                assert!(visible >= before && visible.is_multiple_of(2), "{visible} after {before}");
+                let complete = |ticket: &u64| shared.1[*ticket as usize].load(Ordering::SeqCst) == 1;
+                assert!((0..visible / 2).all(|ticket| complete(&ticket)), "{visible} is visible");
+                before = visible;
+            }
+            writers.into_iter().for_each(|t| t.join().unwrap());
+            assert_eq!(shared.0.load(Ordering::SeqCst), 2 * WRITERS, "all are published");
+        });
+    }
+}

@@ -104,3 +104,6 @@ fn common_prefix(table: &Memtable) -> Vec<u8> {
 }
 
 const _: () = assert!(COMMON_MAX > TREE_PREFIX_LEN_MAX);
+
+#[cfg(all(test, feature = "shuttle"))]
+mod models;
