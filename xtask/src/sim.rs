@@ -11,6 +11,9 @@ use crate::workspace::Workspace;
 /// The simulator's binary in the `tests` crate.
 pub(crate) const BINARY: &str = "sim";
 
+/// The one that simulates transactions.
+const TRANSACTIONS_BINARY: &str = "txn-sim";
+
 /// Seeds of a plain run and of a long one.
 const SEEDS: u64 = 1_000;
 const SEEDS_LONG: u64 = 100_000;
@@ -30,6 +33,12 @@ pub(crate) struct Arguments {
     /// Run 100,000 seeds.
     #[arg(long)]
     long: bool,
+    /// Print this many of the last operations on the disk with a failure.
+    #[arg(long, value_name = "N")]
+    trace: Option<u64>,
+    /// Simulate transactions over trees of rows.
+    #[arg(long)]
+    transactions: bool,
 }
 
 /// Runs the verb.
@@ -45,8 +54,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         (false, Some(_)) => 1,
         (false, None) => SEEDS,
     };
-    let mut command = command(workspace, arguments.seeds.unwrap_or(default));
-    for (name, value) in [("--seed", arguments.seed), ("--steps", arguments.steps)] {
+    let binary_name = if arguments.transactions { TRANSACTIONS_BINARY } else { BINARY };
+    let mut command = command(workspace, binary_name, arguments.seeds.unwrap_or(default));
+    for (name, value) in [("--seed", arguments.seed), ("--steps", arguments.steps), ("--trace", arguments.trace)] {
         if let Some(value) = value {
             command.args([name, &value.to_string()]);
         }
@@ -59,9 +69,9 @@ pub(crate) fn missing() -> String {
     format!("tests/src/bin/{BINARY}.rs does not exist")
 }
 
-/// The simulator over `seeds` seeds.
-pub(crate) fn command(workspace: &Workspace, seeds: u64) -> Command {
-    let mut command = binary(workspace, BINARY);
+/// The simulator `name` over `seeds` seeds.
+pub(crate) fn command(workspace: &Workspace, name: &str, seeds: u64) -> Command {
+    let mut command = binary(workspace, name);
     command.args(["--seeds", &seeds.to_string()]);
     command
 }

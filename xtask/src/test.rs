@@ -111,7 +111,7 @@ fn simulation(workspace: &Workspace, progress: &Progress, seeds: u64) -> Result<
     if !workspace.has_binary("tests", sim::BINARY) {
         return Ok(Outcome::Skipped(sim::missing()));
     }
-    let ending = run::captured(workspace, progress, "simulation", sim::command(workspace, seeds))?;
+    let ending = run::captured(workspace, progress, "simulation", sim::command(workspace, sim::BINARY, seeds))?;
     let count = count::last_line(&ending.lines);
     Ok(ran(&ending, progress, count))
 }
