@@ -204,7 +204,8 @@ impl Engine {
         if let Some(background) = self.core.background.lock().take() {
             background.stop();
         }
-        let result = if self.lsm().control().is_poisoned() { Ok(()) } else { self.lsm().log().close() };
+        // Also after a failure that shut the engine: the log may be as good as ever, and has what was acknowledged.
+        let result = self.lsm().log().close();
         self.core.lock.lock().take();
         self.lsm().control().poison();
         result
