@@ -1,5 +1,6 @@
 //! Tests over the whole engine: seeded simulation with faults, killed processes, exhaustive fault injection.
 
+pub mod faults;
 pub mod mutation;
 pub mod rng;
 pub mod shared_region;
