@@ -1,5 +1,6 @@
 //! Tests over the whole engine: seeded simulation with faults, killed processes, exhaustive fault injection.
 
+pub mod faults;
 pub mod histories;
 pub mod isolation;
 pub mod mutation;

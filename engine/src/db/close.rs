@@ -34,14 +34,14 @@ impl Engine {
         if let Some(background) = self.core.background.lock().take() {
             background.stop();
         }
-        // After a failure the log says nothing that the next open does not find out better.
         let is_sound = !lsm.control().is_poisoned();
         if !self.core.is_owner {
             let result = if is_sound { self.sync() } else { Ok(()) };
             lsm.leave();
             return result;
         }
-        let result = if is_sound { self.end_log() } else { Ok(()) };
+        // Also after a failure that shut the engine: the log may be as good as ever, and has what was acknowledged.
+        let result = if is_sound { self.end_log() } else { lsm.log().close() };
         lsm.control().close();
         self.core.lock.lock().take();
         result

@@ -535,6 +535,9 @@ impl Log for FileLog {
     /// The next recovery then knows at once that nothing is missing, and that damage to any record is damage. A disk that has
     /// no space for the record that says so leaves the log as safe as a crash would.
     fn close(&self) -> Result<()> {
+        if self.shared().is_closed() {
+            return Ok(());
+        }
         self.flush(self.position())?;
         let none = Stored { bytes: &[], raw_len: 0, compressed: false };
         let noop =

@@ -105,6 +105,11 @@ impl LogShared {
         Some(Error::Closed(text))
     }
 
+    /// Whether the log was closed in good order.
+    pub(super) fn is_closed(&self) -> bool {
+        self.failed.load(Ordering::Acquire) == Failure::Closed as u32
+    }
+
     /// Whether the log is closed.
     #[inline]
     pub(super) fn is_failed(&self) -> bool {

@@ -107,8 +107,8 @@ fn a_process_that_attached_leaves_alone_and_the_owner_ends_all() {
     refused(stays.get(b"0001"), Class::Closed);
     refused(stays.put(b"k", b"v"), Class::Closed);
     refused(staying.close(), Class::Closed);
-    let text = refused(Engine::attach(place.db(), options(), region.clone()), Class::Usage);
-    assert!(text.contains("no open engine"), "{text}");
+    let text = refused(Engine::attach(place.db(), options(), region.clone()), Class::Closed);
+    assert!(text.contains("close was called"), "{text}");
     let engine = place.open().unwrap();
     assert_eq!((replayed(&engine), rows(&tree(&engine))), (0, 502));
 }

@@ -71,8 +71,8 @@ fn sst_footer() {
     let place = Place::closed();
     let gone = sst(&place);
     std::fs::remove_file(&gone).unwrap();
-    let text = refused(place.open(), Class::Io);
-    assert!(text.contains(&*gone.to_string_lossy()), "{text}");
+    let text = refused(place.open(), Class::Corruption);
+    assert!(text.contains(&*gone.to_string_lossy()) && text.contains("missing"), "{text}");
 }
 
 #[test]

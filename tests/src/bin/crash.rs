@@ -1,8 +1,9 @@
 //! Kills processes that share one engine: `crash [--rounds N] [--seed S]`. Last line: `N passed, N failed`.
 //!
-//! Each round starts an opener and four workers that attach to its region: writers that note every acknowledged batch in a
-//! file, and readers that check what they see. Then it kills random ones with SIGKILL, at last all, opens the engine again
-//! and checks that every acknowledged batch is there, whole.
+//! Each round starts an opener and six workers that attach to its region: writers that note every acknowledged batch in a
+//! file of their own, which outlives them, and readers that check what they see. Then it kills random ones with SIGKILL, at
+//! any moment and so within batches, too; readers are replaced, so that processes join while others die. At last it kills
+//! all, opens the engine again and checks that every acknowledged batch is there, whole.
 #![expect(clippy::print_stdout, reason = "a command reports on standard output")]
 
 use std::fs::{File, OpenOptions};
@@ -16,8 +17,8 @@ use ssd_engine::{Class, Engine, Options, Tree, WriteBatch, WriteOptions};
 use ssd_tests::rng::Rng;
 use ssd_tests::shared_region::attach;
 
-const WRITERS: u64 = 3;
-const READERS: u64 = 1;
+const WRITERS: u64 = 4;
+const READERS: u64 = 2;
 /// Keys of one batch; a recovered batch has all of them or none.
 const BATCH_KEYS: u64 = 3;
 /// Batches of a writer are spread over so many key groups, so that old versions are overwritten.
@@ -42,10 +43,16 @@ fn key(writer: u64, group: u64, part: u64) -> Vec<u8> {
     format!("{writer}/{group:05}/{part}").into_bytes()
 }
 
-/// Value of batch `number`: its number, then filler that depends on it.
+/// Value of batch `number`: its number, then filler that depends on it. Some are larger than a block, few are larger than what
+/// a memtable takes.
 fn value(number: u64, part: u64) -> Vec<u8> {
+    let len = match number % 1009 {
+        7 if part == 0 => 700_000,
+        100..120 => 20_000,
+        _ => (number * 7 + part * 13) % 300,
+    };
     let mut out = number.to_le_bytes().to_vec();
-    out.resize(8 + ((number * 7 + part * 13) % 300) as usize, number as u8);
+    out.resize(8 + len as usize, number as u8);
     out
 }
 
@@ -207,12 +214,15 @@ fn round(place: &Place, rng: &mut Rng) -> Result<(), String> {
     }
     let mut failure = None;
     for _ in 0..rng.below(4) {
-        std::thread::sleep(Duration::from_millis(20 + rng.below(150)));
+        std::thread::sleep(Duration::from_micros(rng.below(170_000)));
         let victim = rng.below(children.len() as u64) as usize;
         let _ = children[victim].kill();
         let _ = children[victim].wait();
+        if victim as u64 > WRITERS {
+            children[victim] = start(place, "reader", 0, rng.next()).map_err(text)?;
+        }
     }
-    std::thread::sleep(Duration::from_millis(20 + rng.below(200)));
+    std::thread::sleep(Duration::from_micros(20_000 + rng.below(200_000)));
     for child in &mut children {
         let ended_before = child.try_wait().map_err(text)?;
         let _ = child.kill();

@@ -16,16 +16,20 @@ pub enum Op {
     Delete(ModelKey),
     /// Remove a range of one tree's keys: start inclusive, end exclusive.
     DeleteRange(usize, Vec<u8>, Vec<u8>),
+    /// Drop a tree. Always a batch of its own, and the only kind of batch that does not set its number.
+    DropTree(usize),
 }
 
 /// All batches so far, and the state after them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Model {
     batches: Vec<Vec<Op>>,
     state: State,
     /// Batches that must survive the death of the process, and of the machine.
     kept_by_process: usize,
     kept_by_machine: usize,
+    /// The batch of this number is not seen now and may be there after the next open.
+    hidden: Option<usize>,
 }
 
 fn apply(state: &mut State, batch: &[Op]) {
@@ -44,6 +48,7 @@ fn apply(state: &mut State, batch: &[Op]) {
                     state.remove(&key);
                 }
             }
+            Op::DropTree(dropped) => state.retain(|(tree, _), _| tree != dropped),
         }
     }
 }
@@ -59,6 +64,25 @@ impl Model {
     pub fn send(&mut self, batch: Vec<Op>) {
         apply(&mut self.state, &batch);
         self.batches.push(batch);
+    }
+
+    /// The last batch turned out not to have taken effect: it was refused.
+    pub fn withdraw(&mut self) {
+        assert!(self.kept_by_process < self.batches.len(), "the last batch was acknowledged");
+        self.batches.pop();
+        self.state = self.state_after(self.hidden.map_or(self.batches.len(), |hidden| hidden - 1));
+    }
+
+    /// The last batch does not show, and may be there after the next open. Nothing can be written until then.
+    pub fn hide_last(&mut self) {
+        self.hidden = Some(self.batches.len());
+        self.state = self.state_after(self.batches.len() - 1);
+    }
+
+    /// Whether a batch is hidden.
+    #[must_use]
+    pub const fn is_last_hidden(&self) -> bool {
+        self.hidden.is_some()
     }
 
     /// The last batch was acknowledged.
@@ -80,6 +104,16 @@ impl Model {
         &self.state
     }
 
+    /// The state after the first `count` batches.
+    #[must_use]
+    pub fn state_after(&self, count: usize) -> State {
+        let mut state = State::new();
+        for batch in &self.batches[..count] {
+            apply(&mut state, batch);
+        }
+        state
+    }
+
     /// How many batches a recovered engine must hold at least and at most.
     #[must_use]
     pub const fn expected(&self, machine_died: bool) -> (usize, usize) {
@@ -87,13 +121,18 @@ impl Model {
         (least, self.batches.len())
     }
 
+    /// The counts of batches that an engine may hold in which the last number set is `number`: a dropped tree sets none.
+    pub fn counts_of(&self, number: usize) -> impl Iterator<Item = usize> + use<> {
+        let bare = |batch: &&Vec<Op>| matches!(batch[..], [Op::DropTree(_)]);
+        let drops = self.batches.iter().skip(number).take_while(bare).count();
+        number..=number + drops
+    }
+
     /// Forgets the batches after the first `count`: they did not survive. What survived counts as durable from now on.
     pub fn cut(&mut self, count: usize) {
         self.batches.truncate(count);
-        self.state = State::new();
-        for batch in &self.batches {
-            apply(&mut self.state, batch);
-        }
+        self.hidden = None;
+        self.state = self.state_after(count);
         self.kept_by_process = count;
         self.kept_by_machine = count;
     }

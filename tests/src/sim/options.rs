@@ -25,8 +25,8 @@ pub fn random(rng: &mut Rng) -> Options {
         log_compress: rng.one_in(2),
         log_recycle: rng.pick(&[0, 1, 3]),
         direct_io: rng.one_in(2),
-        disk_reserve_bytes: 0,
-        snapshots: 16,
+        disk_reserve_bytes: rng.pick(&[0, 0, 100_000]),
+        snapshots: 24,
         ..Options::default()
     }
 }

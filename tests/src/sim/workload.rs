@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use crate::sim::model::{Model, ModelKey, Op};
 
 /// Trees of a run.
-pub const TREES: usize = 2;
+pub const TREES: usize = 3;
 /// Key that each batch sets to its own number; it sorts before all others.
 pub const NUMBER_KEY: &[u8] = b"";
 
