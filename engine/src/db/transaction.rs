@@ -106,10 +106,11 @@ impl Transaction {
         result
     }
 
-    /// What the present command reads. A single row read by a transaction that reads what is committed needs no snapshot
-    /// of its own: it is one moment anyway.
-    fn read_snapshot(&mut self, single: bool) -> Result<(Snapshot, Option<ActiveSnapshot>)> {
-        if single && self.txn.record().isolation() == Isolation::ReadCommitted {
+    /// What the present command sees. Whoever looks under the row's latch, in a transaction that reads what is committed,
+    /// needs no snapshot of its own: nobody else writes the row meanwhile. Without the latch a writer could add a version
+    /// and commit between the walk over the versions and the question for its state, and a part of it would be seen.
+    fn read_snapshot(&mut self, latched: bool) -> Result<(Snapshot, Option<ActiveSnapshot>)> {
+        if latched && self.txn.record().isolation() == Isolation::ReadCommitted {
             return Ok((Snapshot::Now, None));
         }
         let active = self.txn.snapshot()?;
@@ -127,7 +128,7 @@ impl Transaction {
     }
 
     fn get_row(&mut self, tree: &RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let (snapshot, _held) = self.read_snapshot(true)?;
+        let (snapshot, _held) = self.read_snapshot(false)?;
         self.txn.on_read_key(tree.id, key)?;
         let mut row = Row::default();
         let found = self.rows().fetch(tree.id, key, &snapshot, &self.txn, &mut row)?;
