@@ -26,6 +26,9 @@ pub struct Summary {
     pub p999_us: f64,
     /// Processor time per operation, background work included, microseconds.
     pub cpu_us_per_op: f64,
+    /// Runs of transactions that met another one and were repeated, per transaction that went through.
+    #[serde(default)]
+    pub conflicts_per_op: f64,
     /// Bytes read from the device per operation.
     pub device_read_per_op: f64,
     /// Bytes written to the device per operation.
@@ -101,6 +104,8 @@ pub struct Subject {
 
 /// The side-by-side benchmark of stores.
 pub const ENGINE: Subject = Subject { name: "engine", method: include_str!("report/engine.md") };
+/// The side-by-side benchmark of transactions.
+pub const TXN: Subject = Subject { name: "txn", method: include_str!("report/txn.md") };
 /// The benchmark of I/O.
 pub const IO: Subject = Subject { name: "io", method: include_str!("report/io.md") };
 
@@ -228,6 +233,7 @@ impl Report {
             format!("{} / {} / {} / {}", short(s.p50_us), short(s.p95_us), short(s.p99_us), short(s.p999_us))
         }));
         let _ = writeln!(out, "\n![latency]({}-latency.svg)\n", self.name);
+        out.push_str(&self.conflicts());
         out.push_str(&self.amplification());
         out.push_str("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; peak memory in MiB.\n\n");
         out.push_str(&self.figures(|s| {
@@ -237,6 +243,15 @@ impl Report {
         }));
         out.push_str(&self.method.replace("{memory}", &memory));
         out
+    }
+
+    /// How often transactions were repeated; empty when none was.
+    fn conflicts(&self) -> String {
+        if self.summaries.values().flat_map(BTreeMap::values).all(|s| s.conflicts_per_op == 0.0) {
+            return String::new();
+        }
+        let table = self.figures(|s| format!("{:.4}", s.conflicts_per_op));
+        format!("## Conflicts\n\nRuns that were repeated, per transaction that went through.\n\n{table}\n")
     }
 
     /// Write and space amplification, of the workloads that settled; empty when none did.
@@ -342,6 +357,7 @@ fn summary(runs: &[&Run]) -> Summary {
         p99_us: of(&|m| m.p99_us),
         p999_us: of(&|m| m.p999_us),
         cpu_us_per_op: per_op(&|m| m.cpu_seconds * 1e6),
+        conflicts_per_op: per_op(&|m| m.conflicts as f64),
         device_read_per_op: per_op(&|m| m.device_read as f64),
         device_written_per_op: per_op(&|m| m.device_written as f64),
         write_amplification: settled(&|m| m.device_written as f64 / m.user_bytes.max(1) as f64),

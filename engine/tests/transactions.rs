@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ssd_engine::{Class, Durability, Engine, Isolation, LockMode, Options, RowLockMode, TransactionOptions};
+use ssd_engine::{
+    Class, ConflictKind, Durability, Engine, Isolation, LockMode, Options, RowLockMode, TransactionOptions,
+};
 
 fn open(dir: &std::path::Path) -> Engine {
     let options = Options {
@@ -104,7 +106,7 @@ fn waiters_go_on_when_the_holder_ends() {
     let hurried = TransactionOptions { lock_timeout: Some(Duration::from_millis(1)), ..TransactionOptions::default() };
     let mut other = engine.begin_with(hurried).unwrap();
     let error = other.lock_tree(&tree, LockMode::AccessShare).unwrap_err();
-    assert_eq!((error.class(), error.to_string().contains("lock timeout")), (Class::Conflict, true));
+    assert_eq!((error.class(), error.conflict_kind()), (Class::Conflict, Some(ConflictKind::LockTimeout)));
 }
 
 #[test]
@@ -126,7 +128,9 @@ fn one_of_a_deadlock_fails_and_says_why() {
                 let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
                 assert!(txn.lock(tree, own, RowLockMode::Update).unwrap());
                 both_hold.wait();
-                let outcome = txn.lock(tree, theirs, RowLockMode::Update).map_err(|error| error.to_string());
+                let outcome = txn
+                    .lock(tree, theirs, RowLockMode::Update)
+                    .map_err(|error| (error.conflict_kind(), error.to_string()));
                 if outcome.is_ok() {
                     txn.commit(Durability::Process).unwrap()
                 } else {
@@ -139,7 +143,9 @@ fn one_of_a_deadlock_fails_and_says_why() {
     });
     let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert_eq!(failed.len(), 1, "{outcomes:?}");
-    assert!(failed[0].starts_with("deadlock detected: ") && failed[0].contains("row '"), "{failed:?}");
+    let (kind, text) = failed[0];
+    assert_eq!(*kind, Some(ConflictKind::Deadlock));
+    assert!(text.starts_with("deadlock detected: ") && text.contains("row '"), "{text}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::base::ids::TxnId;
 use crate::base::key::full_key;
 use crate::db::core::Core;
 use crate::db::transactions::{HeldLock, RowTree, Transactions, encode_locks};
-use crate::error::{Class, Error, Result};
+use crate::error::{Class, ConflictKind, Error, Result};
 use crate::format::row_version::{RowKind, Stamp};
 use crate::lsm::merge::Direction;
 use crate::mvcc::conflict::Conflict;
@@ -301,7 +301,7 @@ impl Transaction {
         self.noted(read)?;
         let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
         let scan = self.rows().scan(tree.id, range, direction, snapshot)?;
-        Ok(TransactionScan { txn: self, scan, _held: held })
+        Ok(TransactionScan { txn: self, scan, passed: Vec::new(), _held: held })
     }
 
     /// Marks a place to roll back to.
@@ -402,24 +402,31 @@ impl Write<'_> {
 pub struct TransactionScan<'t> {
     txn: &'t mut Transaction,
     scan: RowScan,
+    /// Writers that the last step passed over.
+    passed: Vec<TxnId>,
     /// Keeps what the scan sees from being collected.
     _held: Option<ActiveSnapshot>,
+}
+
+impl TransactionScan<'_> {
+    /// The next row, without a copy; `None` at the end.
+    ///
+    /// # Errors
+    /// Conflict (serializable only), I/O, corruption.
+    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        let Self { txn, scan, passed, .. } = self;
+        let row = scan.next(&txn.txn, passed)?;
+        let noted = passed.drain(..).try_for_each(|writer| txn.txn.on_read_newer(writer));
+        txn.noted(noted)?;
+        Ok(row.map(|row| (row.key, row.version.payload)))
+    }
 }
 
 impl Iterator for TransactionScan<'_> {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = match self.scan.next(&self.txn.txn) {
-            Ok(row) => row.map(|row| (row.key.to_vec(), row.version.payload.to_vec())),
-            Err(error) => return Some(Err(error)),
-        };
-        let passed = self.scan.take_passed();
-        let noted = passed.into_iter().try_for_each(|writer| self.txn.txn.on_read_newer(writer));
-        if let Err(error) = self.txn.noted(noted) {
-            return Some(Err(error));
-        }
-        row.map(Ok)
+        self.next_row().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
     }
 }
 
@@ -431,5 +438,5 @@ fn failed() -> Error {
 }
 
 fn concurrent_update() -> Error {
-    Error::Conflict("could not serialize access due to concurrent update".into())
+    Error::conflict(ConflictKind::Serialization, "could not serialize access due to concurrent update")
 }
