@@ -302,3 +302,34 @@ fn space_comes_back_when_the_old_snapshot_ends() {
     assert_eq!(versions(&engine), 1);
     assert_eq!(entries(&engine), with_two - 1, "the old version is gone");
 }
+
+#[test]
+fn a_locked_row_is_read_and_written_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let set = |key: &'static [u8], value: &'static [u8]| {
+        engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, key, value)).unwrap();
+    };
+    set(b"a", b"1");
+    set(b"b", b"1");
+    let mut txn = engine.begin(Isolation::RepeatableRead).unwrap();
+    assert_eq!(txn.get_locked(&tree, b"a", RowLockMode::NoKeyUpdate).unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(txn.get_locked(&tree, b"none", RowLockMode::Update).unwrap(), None);
+    let before_b = txn.savepoint().unwrap();
+    assert!(txn.get_locked(&tree, b"b", RowLockMode::KeyShare).unwrap().is_some());
+    assert!(txn.get_locked(&tree, b"b", RowLockMode::Update).unwrap().is_some());
+    txn.put(&tree, b"b", b"mine").unwrap();
+    txn.rollback_to(before_b).unwrap();
+    // The lock of b went with the savepoint, so others may change it, and that is a conflict for this one.
+    set(b"b", b"2");
+    txn.put(&tree, b"a", b"2").unwrap();
+    assert_eq!(txn.get(&tree, b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    let after_a = txn.savepoint().unwrap();
+    assert_eq!(txn.put(&tree, b"b", b"lost").unwrap_err().conflict_kind(), Some(ConflictKind::Serialization));
+    txn.rollback_to(after_a).unwrap();
+    txn.commit(Durability::Process).unwrap();
+    let mut after = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(after.get(&tree, b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    assert_eq!(after.get(&tree, b"b").unwrap().as_deref(), Some(&b"2"[..]));
+}

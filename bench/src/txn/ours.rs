@@ -43,11 +43,11 @@ impl<const SERIALIZABLE: bool> Txn for OurTxn<'_, SERIALIZABLE> {
     }
 
     fn get_for_update(&mut self, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
-        // A serializable transaction needs no lock: one of two that change the same row fails.
-        if !SERIALIZABLE && !self.txn.lock(self.rows, key, RowLockMode::NoKeyUpdate).map_err(stop)? {
-            return Ok(None);
+        if SERIALIZABLE {
+            // It needs no lock: one of two that change the same row fails.
+            return self.get(key);
         }
-        self.get(key)
+        self.txn.get_locked(self.rows, key, RowLockMode::NoKeyUpdate).map_err(stop)
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome<()> {

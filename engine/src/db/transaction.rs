@@ -66,6 +66,9 @@ pub struct Transaction {
     row_locks: Vec<HeldLock>,
 }
 
+/// How many of its latest locks a write looks through for that of its row: who locks a row changes it soon.
+const REMEMBERED_LOCKS: usize = 16;
+
 /// What a write does when it comes to the row.
 enum Write<'a> {
     Put(&'a [u8]),
@@ -176,13 +179,26 @@ impl Transaction {
             // The answer tells whether the row is there. Before the row is looked at, or a writer in between is missed.
             self.txn.on_read_key(tree.id, key)?;
         }
+        if let Write::Put(value) = *write
+            && self.has_locked(tree, key, Mode::of(RowKind::Put))
+        {
+            let session = Session { stamp: self.stamp(txn), snapshot: &snapshot, status: &self.txn };
+            self.rows().put_locked(
+                &session,
+                tree.id,
+                key,
+                NewVersion { kind: RowKind::Put, number: 0, payload: value },
+            )?;
+            self.txn.on_write(tree.id, key)?;
+            self.txn.next_command()?;
+            return Ok(true);
+        }
         let asks_snapshot = matches!(write, Write::Insert(_)) && matches!(snapshot, Snapshot::At(_));
         if asks_snapshot && self.is_seen(tree, key, &snapshot)? {
             return Ok(false);
         }
         let done = loop {
-            let stamp = Stamp { txn, command: self.txn.record().command() };
-            let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
+            let session = Session { stamp: self.stamp(txn), snapshot: &snapshot, status: &self.txn };
             let conflict = write.attempt(self.rows(), &session, tree, key)?;
             match conflict {
                 Conflict::None => break true,
@@ -220,18 +236,51 @@ impl Transaction {
     /// As [`put`](Self::put).
     pub fn lock(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
         self.check_usable(tree)?;
-        let result = self.lock_row(tree, key, mode);
+        let result = self.lock_row(tree, key, mode, None);
         self.noted(result)
     }
 
-    fn lock_row(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
+    /// Locks the row under `key` as [`lock`](Self::lock) does, and returns its value, which stays as it is until the
+    /// transaction ends or changes it. A row that was locked so is put without being looked at again.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # use ssd_engine::{Durability, Engine, Isolation, Options, RowLockMode};
+    /// # let engine = Engine::open(dir.path(), Options::default())?;
+    /// # let accounts = engine.row_tree("accounts")?;
+    /// # engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&accounts, b"alice", &[7]))?;
+    /// let mut txn = engine.begin(Isolation::ReadCommitted)?;
+    /// if let Some(mut balance) = txn.get_locked(&accounts, b"alice", RowLockMode::NoKeyUpdate)? {
+    ///     balance[0] += 1;
+    ///     txn.put(&accounts, b"alice", &balance)?;
+    /// }
+    /// txn.commit(Durability::Process)?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn get_locked(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<Option<Vec<u8>>> {
+        self.check_usable(tree)?;
+        let mut row = Row::default();
+        let result = self.lock_row(tree, key, mode, Some(&mut row));
+        if !self.noted(result)? {
+            return Ok(None);
+        }
+        if mode == Mode::KeyShare {
+            // Such a lock passes over an update in progress, and a read takes note of whom it passes over.
+            return self.get(tree, key);
+        }
+        Ok(Some(row.version().payload.to_vec()))
+    }
+
+    fn lock_row(&mut self, tree: &RowTree, key: &[u8], mode: Mode, mut row: Option<&mut Row>) -> Result<bool> {
         let txn = self.txn.write_id()?;
         let (snapshot, _held) = self.read_snapshot(true)?;
         self.txn.on_read_key(tree.id, key)?;
         loop {
-            let stamp = Stamp { txn, command: self.txn.record().command() };
-            let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
-            match self.rows().lock(&session, tree.id, key, mode)? {
+            let session = Session { stamp: self.stamp(txn), snapshot: &snapshot, status: &self.txn };
+            match self.rows().lock(&session, tree.id, key, mode, row.as_deref_mut())? {
                 Conflict::None => {
                     let hash = lock_hash(&full_key(tree.id, key));
                     self.row_locks.push(HeldLock { hash, owner: txn, mode });
@@ -245,6 +294,20 @@ impl Transaction {
                 }
             }
         }
+    }
+
+    fn stamp(&self, txn: TxnId) -> Stamp {
+        Stamp { txn, command: self.txn.record().command() }
+    }
+
+    /// Whether one of the latest locks is of this row and as strong as `mode`. Locks of a savepoint that was rolled back are
+    /// not among them.
+    fn has_locked(&self, tree: &RowTree, key: &[u8], mode: Mode) -> bool {
+        if self.row_locks.is_empty() {
+            return false;
+        }
+        let hash = lock_hash(&full_key(tree.id, key));
+        self.row_locks.iter().rev().take(REMEMBERED_LOCKS).any(|lock| lock.hash == hash && lock.mode >= mode)
     }
 
     /// Locks the tree as a whole, in one of Postgres's table modes, until the transaction ends.

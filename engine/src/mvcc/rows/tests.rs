@@ -162,7 +162,7 @@ impl World {
 
     fn lock(&self, txn: u64, key: &[u8], mode: Mode) -> Conflict {
         let at = Snapshot::At(self.table.snapshot());
-        self.by(txn, 0, &at, |session| self.rows.lock(session, self.tree, key, mode).unwrap())
+        self.by(txn, 0, &at, |session| self.rows.lock(session, self.tree, key, mode, None).unwrap())
     }
 
     fn read(&self, txn: u64, snapshot: &Snapshot, key: &[u8]) -> Option<Vec<u8>> {
