@@ -333,3 +333,41 @@ fn a_locked_row_is_read_and_written_at_once() {
     assert_eq!(after.get(&tree, b"a").unwrap().as_deref(), Some(&b"2"[..]));
     assert_eq!(after.get(&tree, b"b").unwrap().as_deref(), Some(&b"2"[..]));
 }
+
+/// Versions that a snapshot needs stay, and no others: of each update beside it no more than the record of its commit, and
+/// one compaction after its end brings all of it back.
+#[test]
+fn a_long_snapshot_keeps_what_it_sees_and_no_more() {
+    const UPDATES: u64 = 300_000;
+    /// A record of a commit in a file, compressed, and some that a trim is about to remove.
+    const RECORD_BYTES: u64 = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let set = |value: u64| {
+        let value = [value.to_le_bytes(); 12].concat();
+        engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, b"hot", &value)).unwrap();
+    };
+    let file_bytes = || engine.stats().unwrap().levels.iter().map(|level| level.bytes).sum::<u64>();
+    set(0);
+    let mut old = engine.begin(Isolation::RepeatableRead).unwrap();
+    let seen = old.get(&tree, b"hot").unwrap().unwrap();
+    let mut largest = 0;
+    for value in 1..=UPDATES {
+        set(value);
+        if value.is_multiple_of(1 << 12) {
+            largest = largest.max(file_bytes());
+        }
+    }
+    assert_eq!(old.get(&tree, b"hot").unwrap().unwrap(), seen);
+    engine.vacuum().unwrap();
+    let beside = file_bytes();
+    drop(old);
+    engine.vacuum().unwrap();
+    let after = file_bytes();
+    println!("{UPDATES} updates: at most {largest} bytes of files, {beside} beside the snapshot, {after} after");
+    assert!(largest < UPDATES * RECORD_BYTES, "{largest} bytes of files beside one snapshot");
+    assert!(after < 16 << 10, "{after} bytes of files for one row");
+    let mut now = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(now.get(&tree, b"hot").unwrap().unwrap()[..8], UPDATES.to_le_bytes());
+}
