@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocksdb::{ErrorKind, Transaction, TransactionDB, TransactionDBOptions, TransactionOptions, WriteOptions};
+use ::rocksdb::{ErrorKind, Transaction, TransactionDB, TransactionDBOptions, TransactionOptions, WriteOptions};
 
 use super::{Outcome, Stop, Txn, TxnStore};
 use crate::Result;
