@@ -1,0 +1,2 @@
+//! comparison only for now
+pub mod comparison;
