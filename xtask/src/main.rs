@@ -14,6 +14,7 @@ mod fuzz;
 mod golden;
 mod layers;
 mod lint;
+mod pg;
 mod progress;
 mod run;
 #[path = "../../engine/fuzz/seeds.rs"]
@@ -60,6 +61,8 @@ enum Verb {
     ///
     /// Last line: `N passed, N failed` (targets).
     Fuzz(fuzz::Arguments),
+    /// Install Postgres with the extension, and run a private cluster.
+    Pg(pg::Arguments),
     /// Measure side by side with other engines, or against the bare device.
     ///
     /// Writes bench/results/NAME.json, .md and plots. Last lines: `geomean vs PEER: R` for each peer.
@@ -90,6 +93,7 @@ fn dispatch(verb: Verb) -> Result<bool> {
         Verb::Sim(arguments) => sim::run(&workspace, &arguments),
         Verb::Crash(arguments) => crash::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
+        Verb::Pg(arguments) => pg::run(&workspace, arguments),
         Verb::Bench(arguments) => bench::run(&workspace, &arguments),
         Verb::Golden => golden::run(&workspace),
     }

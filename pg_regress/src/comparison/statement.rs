@@ -65,7 +65,7 @@ fn has_order_by(words: &[String]) -> bool {
 }
 
 /// The words of a statement in lower case, with parentheses; without comments, literals and other signs.
-fn words(statement: &str) -> Vec<String> {
+pub(super) fn words(statement: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut word = String::new();
     for (at, part) in super::transcript::scan(statement) {

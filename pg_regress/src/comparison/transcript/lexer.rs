@@ -3,6 +3,8 @@
 //! As far as the scripts of Postgres's tests need it: quotes (with the backslashes of `E''`), dollar quotes, comments,
 //! parentheses, bodies of `BEGIN ATOMIC … END`, `\;`, and the commands of psql that send a statement.
 
+use crate::comparison::statement::words;
+
 /// A piece of SQL: one character of code, or a whole literal, quoted name or comment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
@@ -162,8 +164,8 @@ pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
         if !part.is_code {
             state.end_word();
             // psql prints empty lines inside a literal, too.
-            for inner in line + 1..=line_of(next.saturating_sub(1)) {
-                lines[inner].is_echoed = true;
+            for inner in &mut lines[line + 1..=line_of(next - 1)] {
+                inner.is_echoed = true;
             }
         } else if text.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
             state.word.push_str(text);
@@ -220,13 +222,8 @@ fn is_plain_send(command: &str) -> bool {
 
 /// Whether the lines after this statement are data for COPY.
 fn reads_data(statement: &str) -> bool {
-    let words: Vec<String> = statement
-        .split(|c: char| c.is_whitespace() || matches!(c, ';' | '(' | ')'))
-        .filter(|w| !w.is_empty() && !w.starts_with("--"))
-        .map(str::to_lowercase)
-        .collect();
-    let copies = words.iter().position(|w| w == "copy").is_some_and(|at| at == 0 || statement.trim_start().starts_with("--"));
-    copies && words.windows(2).any(|pair| pair[0] == "from" && pair[1] == "stdin")
+    let words = words(statement);
+    words.first().is_some_and(|w| w == "copy") && words.windows(2).any(|pair| pair[0] == "from" && pair[1] == "stdin")
 }
 
 /// Marks the lines of data after `line` up to `\.`; returns where the script goes on.
