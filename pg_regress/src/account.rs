@@ -30,8 +30,10 @@ impl Account {
             return Ok(Self { other: None });
         }
         if !program::output(Command::new("id").arg(SERVER_ACCOUNT))?.status.success() {
-            return Err(Failure::new(format!("Postgres does not run as root, and there is no account `{SERVER_ACCOUNT}`"))
-                .hint("run this as an ordinary user, or install Postgres: cargo xtask pg install"));
+            return Err(Failure::new(format!(
+                "Postgres does not run as root, and there is no account `{SERVER_ACCOUNT}`"
+            ))
+            .hint("run this as an ordinary user, or install Postgres: cargo xtask pg install"));
         }
         Ok(Self { other: Some(SERVER_ACCOUNT) })
     }
@@ -77,8 +79,9 @@ impl Account {
             return Ok(());
         }
         let who = self.other.unwrap_or("the caller");
-        Err(Failure::new(format!("the account of the servers ({who}) cannot enter \"{}\"", dir.display()))
-            .hint("name a directory whose parents are open to it (such as one in /var/tmp), or run this as an ordinary user"))
+        Err(Failure::new(format!("the account of the servers ({who}) cannot enter \"{}\"", dir.display())).hint(
+            "name a directory whose parents are open to it (such as one in /var/tmp), or run this as an ordinary user",
+        ))
     }
 }
 

@@ -8,9 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::fs;
 
 use crate::account;
 use crate::failure::{Failure, Result};
@@ -26,8 +26,7 @@ fn versioned_packages() -> [String; 3] {
 }
 
 /// Packages of any version: for pgrx's bindgen, for building regress.so, for the TAP tests, for unpacking the source.
-const OTHER_PACKAGES: [&str; 7] =
-    ["clang", "libclang-dev", "gcc", "make", "pkg-config", "libipc-run-perl", "dpkg-dev"];
+const OTHER_PACKAGES: [&str; 7] = ["clang", "libclang-dev", "gcc", "make", "pkg-config", "libipc-run-perl", "dpkg-dev"];
 
 /// Checks that this is a system with apt.
 ///
@@ -188,7 +187,9 @@ pub fn as_root(program: &str) -> Result<Command> {
         return Ok(Command::new(program));
     }
     if !program::is_installed("sudo") {
-        return Err(Failure::new("installing needs the rights of root, and sudo is not installed").hint("run this as root"));
+        return Err(
+            Failure::new("installing needs the rights of root, and sudo is not installed").hint("run this as root")
+        );
     }
     let mut command = Command::new("sudo");
     command.arg(program);

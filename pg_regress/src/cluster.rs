@@ -117,7 +117,11 @@ impl Cluster {
             return Ok(());
         }
         let said = fs::read_to_string(self.log()).unwrap_or_default();
-        Err(Failure::new(format!("the server in \"{}\" did not start\n{}", self.data.display(), program::last_lines(&said))))
+        Err(Failure::new(format!(
+            "the server in \"{}\" did not start\n{}",
+            self.data.display(),
+            program::last_lines(&said)
+        )))
     }
 
     /// Stops the server in the given way (`smart`, `fast` or `immediate`).

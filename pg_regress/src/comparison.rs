@@ -161,7 +161,10 @@ fn explain_table(left: &Table<'_>, right: &Table<'_>, order_is_open: bool, rules
         &[Kind::RowOrder, Kind::PhysicalPlace, Kind::AccessMethodListed],
     ];
     let candidates = BY_SIZE.into_iter().filter(|kinds| order_is_open || !kinds.contains(&Kind::RowOrder));
-    candidates.into_iter().find(|kinds| are_equal(left, right, kinds, rules)).map(|kinds| kinds.iter().copied().collect())
+    candidates
+        .into_iter()
+        .find(|kinds| are_equal(left, right, kinds, rules))
+        .map(|kinds| kinds.iter().copied().collect())
 }
 
 /// Whether two tables are equal once differences of `kinds` are taken away.
@@ -190,7 +193,8 @@ fn are_equal(left: &Table<'_>, right: &Table<'_>, kinds: &[Kind], rules: Rules<'
 
 /// Whether `text` has `name` as a word.
 fn names(text: &str, name: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name || word.starts_with(&format!("{name}_")))
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|word| word == name || word.starts_with(&format!("{name}_")))
 }
 
 #[cfg(test)]

@@ -57,7 +57,9 @@ impl Installation {
             package_version,
         };
         if !found.program("postgres").is_file() {
-            return Err(Failure::new(format!("there is no server in \"{}\"", found.bin_dir.display())).hint(INSTALL_HINT));
+            return Err(
+                Failure::new(format!("there is no server in \"{}\"", found.bin_dir.display())).hint(INSTALL_HINT)
+            );
         }
         Ok(found)
     }

@@ -16,6 +16,7 @@ mod layers;
 mod lint;
 mod pg;
 mod progress;
+mod regress;
 mod run;
 #[path = "../../engine/fuzz/seeds.rs"]
 mod seeds;
@@ -63,6 +64,10 @@ enum Verb {
     Fuzz(fuzz::Arguments),
     /// Install Postgres with the extension, and run a private cluster.
     Pg(pg::Arguments),
+    /// Run Postgres's own suites on heap, or on tables of the extension.
+    ///
+    /// Last line: `N passed, N failed` (tests). A difference that is no error is listed with its reason.
+    Regress(regress::Arguments),
     /// Measure side by side with other engines, or against the bare device.
     ///
     /// Writes bench/results/NAME.json, .md and plots. Last lines: `geomean vs PEER: R` for each peer.
@@ -94,6 +99,7 @@ fn dispatch(verb: Verb) -> Result<bool> {
         Verb::Crash(arguments) => crash::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Verb::Pg(arguments) => pg::run(&workspace, arguments),
+        Verb::Regress(arguments) => regress::run(&workspace, &arguments),
         Verb::Bench(arguments) => bench::run(&workspace, &arguments),
         Verb::Golden => golden::run(&workspace),
     }

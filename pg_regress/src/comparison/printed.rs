@@ -125,7 +125,9 @@ fn is_footer(line: &str) -> bool {
 /// A message that does not end its statement; isolationtester puts the session before it.
 fn is_message(line: &str) -> bool {
     let after_session = line.split_once(": ").map_or(line, |(_, rest)| rest);
-    ["NOTICE:  ", "WARNING:  ", "INFO:  "].iter().any(|level| line.starts_with(level) || after_session.starts_with(level))
+    ["NOTICE:  ", "WARNING:  ", "INFO:  "]
+        .iter()
+        .any(|level| line.starts_with(level) || after_session.starts_with(level))
 }
 
 fn is_fatal(line: &str) -> bool {
@@ -146,8 +148,8 @@ fn is_place(cell: &str) -> bool {
     if let Some((block, offset)) = tid {
         return digits(block) && digits(offset);
     }
-    let number = cell.split_once(' ').map_or(cell, |(number, unit)| {
-        if matches!(unit, "bytes" | "kB" | "MB" | "GB") { number } else { "" }
-    });
+    let number = cell
+        .split_once(' ')
+        .map_or(cell, |(number, unit)| if matches!(unit, "bytes" | "kB" | "MB" | "GB") { number } else { "" });
     digits(number)
 }

@@ -104,10 +104,9 @@ fn values_with_line_breaks_stay_whole() {
 
 #[test]
 fn cursors_and_prepared_statements_are_as_their_queries() {
-    for (declare, is_open) in [
-        ("declare c cursor for select * from t;", true),
-        ("declare c cursor for select * from t order by a;", false),
-    ] {
+    for (declare, is_open) in
+        [("declare c cursor for select * from t;", true), ("declare c cursor for select * from t order by a;", false)]
+    {
         let script = format!("{declare}\nfetch all from c;\n");
         let output = |table: &str| format!("{declare}\nfetch all from c;\n{table}");
         let found = verdict(&output(AB), &output(BA), Script::Sql(&script));
@@ -199,7 +198,9 @@ fn steps_of_a_specification_are_read() {
     let sorted = " ORDER BY a";
     assert!(is_different(&verdict(&output(AB, sorted), &output(BA, sorted), Script::Spec)));
     let waited = |table: &str| {
-        format!("step a: UPDATE t SET a = 1\n  RETURNING *; <waiting ...>\nstep b: COMMIT;\nstep a: <... completed>\n{table}")
+        format!(
+            "step a: UPDATE t SET a = 1\n  RETURNING *; <waiting ...>\nstep b: COMMIT;\nstep a: <... completed>\n{table}"
+        )
     };
     assert_eq!(verdict(&waited(AB), &waited(BA), Script::Spec), only(Kind::RowOrder));
     let swapped = "step b: COMMIT;\nstep a: SELECT 1;\n";

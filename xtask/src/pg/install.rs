@@ -46,7 +46,9 @@ pub(crate) fn run(workspace: &Workspace, heap_only: bool, version: Option<&str>)
     match (with_extension, heap_only) {
         (true, _) => println!("{EXTENSION} is installed; next: cargo xtask pg start"),
         (false, true) => println!("{EXTENSION} is left as it is (--heap-only)"),
-        (false, false) => println!("{EXTENSION} is not installed: this checkout has no package {EXTENSION} in {EXTENSION_DIR}/"),
+        (false, false) => {
+            println!("{EXTENSION} is not installed: this checkout has no package {EXTENSION} in {EXTENSION_DIR}/")
+        }
     }
     Ok(())
 }
@@ -74,7 +76,9 @@ fn install_extension(workspace: &Workspace, progress: &mut Progress, installatio
     let sql = files_below(&workspace.path(EXTENSION_DIR), "sql")?;
     scripts.extend(sql.into_iter().filter(|path| file_name(path).starts_with(&format!("{EXTENSION}--"))));
     if scripts.len() < 2 {
-        return Err(Failure::new(format!("{EXTENSION_DIR}/ has no {EXTENSION}.control with a script {EXTENSION}--VERSION.sql")));
+        return Err(Failure::new(format!(
+            "{EXTENSION_DIR}/ has no {EXTENSION}.control with a script {EXTENSION}--VERSION.sql"
+        )));
     }
     for script in &scripts {
         install_file(script, &installation.extension_dir().join(file_name(script)), "644")?;
@@ -107,7 +111,8 @@ fn install_file(from: &Path, to: &Path, mode: &str) -> Result<()> {
 
 /// Whether the caller may make this file.
 fn can_write(path: &Path) -> bool {
-    let is_own = |dir: &Path| program::output(Command::new("test").arg("-w").arg(dir)).is_ok_and(|o| o.status.success());
+    let is_own =
+        |dir: &Path| program::output(Command::new("test").arg("-w").arg(dir)).is_ok_and(|o| o.status.success());
     account::is_root().unwrap_or(false) || path.parent().is_some_and(is_own)
 }
 

@@ -149,10 +149,8 @@ impl State {
 pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
     let mut starts: Vec<usize> = vec![0];
     starts.extend(sql.match_indices('\n').map(|(at, _)| at + 1));
-    let mut lines: Vec<ScriptLine<'_>> = sql
-        .split('\n')
-        .map(|text| ScriptLine { text, is_echoed: !text.is_empty(), ended: Vec::new() })
-        .collect();
+    let mut lines: Vec<ScriptLine<'_>> =
+        sql.split('\n').map(|text| ScriptLine { text, is_echoed: !text.is_empty(), ended: Vec::new() }).collect();
     let line_of = |at: usize| starts.partition_point(|&start| start <= at) - 1;
     let end_of = |line: usize| starts.get(line + 1).copied().unwrap_or(sql.len());
     let mut state = State::default();
