@@ -13,6 +13,9 @@ const SERVER_ACCOUNT: &str = "postgres";
 /// RUST_BACKTRACE set an extension in Rust adds backtraces to its messages.)
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Runs a program under another account. By its path: the PATH that a caller sets for the program is for the program.
+const RUNUSER: &str = "/sbin/runuser";
+
 /// Whose rights servers have.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -42,7 +45,7 @@ impl Account {
     pub fn command(&self, program: &Path) -> Command {
         let mut command = match self.other {
             Some(name) => {
-                let mut command = Command::new("runuser");
+                let mut command = Command::new(RUNUSER);
                 command.args(["-u", name, "--"]).arg(program);
                 command
             }

@@ -39,9 +39,9 @@ fn rows_of_a_query_may_come_in_any_order() {
         "select sum(a) over (order by b) from t;",
         "select array_agg(a order by a) from t;",
         "with x as (select 1) select * from t;",
+        "table t;",
         "(select * from t) union all (select * from u);",
         "update t set a = a returning *;",
-        "values (2), (1);",
         "select * from t \\g",
     ] {
         assert_eq!(on(statement, AB, BA), only(Kind::RowOrder), "{statement}");
@@ -57,6 +57,9 @@ fn rows_that_an_order_by_sorts_may_not() {
         "(select * from t order by a);",
         "with x as (select * from t order by 1) select * from x;",
         "explain select * from t;",
+        "select * from explain_parallel('select * from t');",
+        "values (2), (1);",
+        "select unnest(a);",
         "show all;",
         "\\d t",
         "select * from t \\gdesc",
@@ -178,6 +181,34 @@ fn statements_end_where_psql_ends_them() {
             "create function f() returns int begin atomic select 1; select case when true then 1 end; end;\n\
              select E'a\\';' || $x$;\n\n$x$ || ';' /* ; /* */ ; */;\n{AB}copy t from stdin;\nselect * from t;\n{table}"
         )
+    };
+    assert_eq!(verdict(&output(AB), &output(BA), Script::Sql(script)), only(Kind::RowOrder));
+}
+
+#[test]
+fn an_echo_without_newline_is_followed_by_the_next_line() {
+    let script = "\\echo -n a\nselect * from t;\n";
+    let output = |table: &str| format!("\\echo -n a\na select * from t;\n{table}");
+    assert_eq!(verdict(&output(AB), &output(BA), Script::Sql(script)), only(Kind::RowOrder));
+}
+
+#[test]
+fn what_psql_does_not_echo_is_not_looked_for() {
+    let script = "select 0\\; copy t from stdin\\; copy t from stdout; -- two\n1\n\\.\n2\n\\.\n\\set ECHO none\n\
+        \\copy u from stdin\nselect * from t;\n\\.\nselect 1;\n\\set ECHO all\nselect * from t;\n";
+    let output = |table: &str| {
+        format!(
+            "select 0\\; copy t from stdin\\; copy t from stdout; -- two\n\\set ECHO none\nselect * from t;\n{table}"
+        )
+    };
+    assert_eq!(verdict(&output(AB), &output(BA), Script::Sql(script)), only(Kind::RowOrder));
+}
+
+#[test]
+fn a_copy_that_fails_reads_no_data() {
+    let script = "copy v from stdin;\nselect 1;\ncopy v from stdin;\nselect 2;\n\\.\nselect * from t;\n";
+    let output = |table: &str| {
+        format!("copy v from stdin;\nERROR:  no\nHINT:  try\nselect 1;\ncopy v from stdin;\nselect * from t;\n{table}")
     };
     assert_eq!(verdict(&output(AB), &output(BA), Script::Sql(script)), only(Kind::RowOrder));
 }

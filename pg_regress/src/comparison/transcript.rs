@@ -43,7 +43,7 @@ impl Segment<'_> {
 pub fn read<'t>(output: &'t str, script: Script<'_>) -> Result<Vec<Segment<'t>>, String> {
     let lines: Vec<&str> = output.lines().collect();
     match script {
-        Script::Sql(sql) => read_sql(&lines, &lexer::lines(sql)),
+        Script::Sql(sql) => read_sql(&lines, &lexer::lines(sql, &lines)),
         Script::Spec => Ok(read_spec(&lines)),
     }
 }
@@ -53,8 +53,12 @@ fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segm
     let mut segments = Vec::new();
     let mut open = Segment { echo: Vec::new(), output: Vec::new(), line: 1, order_is_open: false, is_copy: false };
     let mut at = 0;
+    let mut line_is_open = false;
     for (number, line) in script.iter().enumerate().filter(|(_, line)| line.is_echoed) {
-        let Some(found) = lines[at..].iter().position(|l| *l == line.text) else {
+        let is_appended = line_is_open && lines.get(at).is_some_and(|l| l.ends_with(line.text));
+        let found = if is_appended { Some(0) } else { lines[at..].iter().position(|l| *l == line.text) };
+        line_is_open = ["\\echo -n ", "\\qecho -n ", "\\warn -n "].iter().any(|echo| line.text.starts_with(echo));
+        let Some(found) = found else {
             return Err(format!("line {} of the script is not echoed: {}", number + 1, line.text));
         };
         if found > 0 {

@@ -6,18 +6,14 @@ use std::path::Path;
 
 use crate::failure::{Failure, Result};
 
-/// Parts of lines, each a fault of the server.
-const FAULTS: [&str; 12] = [
+/// Parts of lines, each a fault of the server. (A lock that is not held when it is given back warns the client, too, so
+/// the test's output shows it; tests of advisory locks do that on purpose.)
+const FAULTS: [&str; 7] = [
     "PANIC:  ",
     "TRAP: ",
     "was terminated by signal",
     "terminating any other active server processes",
-    "reference leak: ",
-    "leak: ",
-    "you don't own a lock",
-    "snapshot reference",
-    "still referenced",
-    "buffer refcount leak",
+    " leak: ",
     "problem in alloc set",
     "thread panicked",
 ];

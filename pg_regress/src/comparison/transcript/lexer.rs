@@ -145,8 +145,8 @@ impl State {
     }
 }
 
-/// The lines of a script.
-pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
+/// The lines of a script. Its output tells which COPY failed before it read its data: psql then took these for SQL.
+pub(crate) fn lines<'s>(sql: &'s str, output: &[&str]) -> Vec<ScriptLine<'s>> {
     let mut starts: Vec<usize> = vec![0];
     starts.extend(sql.match_indices('\n').map(|(at, _)| at + 1));
     let mut lines: Vec<ScriptLine<'_>> =
@@ -154,6 +154,7 @@ pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
     let line_of = |at: usize| starts.partition_point(|&start| start <= at) - 1;
     let end_of = |line: usize| starts.get(line + 1).copied().unwrap_or(sql.len());
     let mut state = State::default();
+    let mut copies = Copies { output };
     let mut at = 0;
     while let Some(part) = part_at(sql, at) {
         let text = &sql[at..at + part.length];
@@ -176,8 +177,9 @@ pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
                     let statement = &sql[state.start..next];
                     lines[line].ended.push(statement);
                     state.next_statement(next);
-                    if reads_data(statement) {
-                        next = skip_data(&mut lines, line, end_of);
+                    let blocks = copies.blocks_of_data(statement, &lines[line..]);
+                    if blocks > 0 {
+                        next = skip_data(&mut lines, line, blocks, end_of);
                         state.next_statement(next);
                     }
                 }
@@ -194,8 +196,9 @@ pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
                             state.next_statement(next);
                         }
                     }
-                    if command.starts_with("\\copy") && reads_data(&command[1..]) {
-                        next = skip_data(&mut lines, line, end_of);
+                    let blocks = copies.blocks_of_data(&command[1..], &lines[line..]);
+                    if blocks > 0 {
+                        next = skip_data(&mut lines, line, blocks, end_of);
                         state.next_statement(next);
                     }
                 }
@@ -204,6 +207,7 @@ pub(crate) fn lines(sql: &str) -> Vec<ScriptLine<'_>> {
         }
         at = next;
     }
+    silence(&mut lines);
     lines
 }
 
@@ -218,18 +222,57 @@ fn is_plain_send(command: &str) -> bool {
     command.trim_end() == "\\g"
 }
 
-/// Whether the lines after this statement are data for COPY.
-fn reads_data(statement: &str) -> bool {
-    let words = words(statement);
-    words.first().is_some_and(|w| w == "copy") && words.windows(2).any(|pair| pair[0] == "from" && pair[1] == "stdin")
+/// The output after the last COPY that was looked at.
+struct Copies<'o> {
+    output: &'o [&'o str],
 }
 
-/// Marks the lines of data after `line` up to `\.`; returns where the script goes on.
-fn skip_data(lines: &mut [ScriptLine<'_>], line: usize, end_of: impl Fn(usize) -> usize) -> usize {
-    let is_end = |l: &ScriptLine<'_>| l.text == "\\.";
-    let Some(length) = lines[line + 1..].iter().position(is_end) else { return end_of(line) };
-    for data in &mut lines[line + 1..=line + 1 + length] {
-        data.is_echoed = false;
+impl Copies<'_> {
+    /// How many blocks of data for COPY follow a statement: one for each part of it that reads its input (`from stdout` is
+    /// read as `from stdin` is); none if the statement failed first. `lines` start with the one on which it ends.
+    fn blocks_of_data(&mut self, statement: &str, lines: &[ScriptLine<'_>]) -> usize {
+        /// Lines of the message of a COPY that failed.
+        const MESSAGE_MAX: usize = 8;
+        let reads = |part: &&str| {
+            let words = words(part);
+            let source = |pair: &[String]| pair[0] == "from" && matches!(pair[1].as_str(), "stdin" | "stdout");
+            words.first().is_some_and(|w| w == "copy") && words.windows(2).any(source)
+        };
+        let blocks = statement.split("\\;").filter(reads).count();
+        if blocks == 0 {
+            return 0;
+        }
+        let Some(echo) = self.output.iter().position(|l| *l == lines[0].text) else { return blocks };
+        self.output = &self.output[echo + 1..];
+        let next = lines[1..].iter().find(|line| !line.text.is_empty()).map(|line| line.text);
+        let failed = self.output.first().is_some_and(|l| l.starts_with("ERROR:  "));
+        let is_echoed = || self.output.iter().take(MESSAGE_MAX).any(|l| Some(*l) == next);
+        if failed && is_echoed() { 0 } else { blocks }
     }
-    end_of(line + 1 + length)
+}
+
+/// Marks the lines of `blocks` blocks of data after `line`, each up to `\.`; returns where the script goes on.
+fn skip_data(lines: &mut [ScriptLine<'_>], line: usize, blocks: usize, end_of: impl Fn(usize) -> usize) -> usize {
+    let mut last = line;
+    for _ in 0..blocks {
+        let is_end = |l: &ScriptLine<'_>| l.text == "\\.";
+        let Some(length) = lines[last + 1..].iter().position(is_end) else { break };
+        for data in &mut lines[last + 1..=last + 1 + length] {
+            data.is_echoed = false;
+        }
+        last += 1 + length;
+    }
+    end_of(last)
+}
+
+/// Takes back the echo of what psql reads between `\set ECHO none` (or less than all) and `\set ECHO all`.
+fn silence(lines: &mut [ScriptLine<'_>]) {
+    let mut is_silent = false;
+    for line in lines {
+        let was_silent = is_silent;
+        if let Some(level) = line.text.strip_prefix("\\set ECHO ") {
+            is_silent = level.trim() != "all";
+        }
+        line.is_echoed &= !was_silent;
+    }
 }
