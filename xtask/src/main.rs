@@ -42,7 +42,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run everything that fits half an hour on two cores: lint, unit tests, doc tests, models, simulation, fuzz smoke.
+    /// Run everything that fits half an hour on two cores: lint, unit tests, doc tests, models, simulation, fuzz smoke,
+    /// and the suites of Postgres where the extension is.
     ///
     /// Last line: `N passed, N failed, N skipped`.
     Test(test::Arguments),

@@ -16,6 +16,8 @@ use ssd_pg_regress::installation::{EXTENSION, Installation};
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;
 
+pub(crate) use install::has_extension_package;
+
 /// Options of the verb.
 #[derive(Args)]
 pub(crate) struct Arguments {
