@@ -7,7 +7,8 @@ mod server_log;
 mod standby;
 mod tap;
 
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 
 use crate::account::Account;
 use crate::expected::ExpectedDifferences;
@@ -102,6 +103,18 @@ struct Stage<'o> {
     expected: ExpectedDifferences,
 }
 
+/// Keeps other runs away from the same directory for as long as the file is open.
+fn alone(work: &Path) -> Result<File> {
+    let path = work.join("running.lock");
+    let file = File::create(&path).map_err(|e| Failure::file(&path, "create", &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(format!("another run works in \"{}\"", work.display()))
+            .hint("wait for its end, or name another directory with --work")),
+        Err(TryLockError::Error(e)) => Err(Failure::file(&path, "lock", &e)),
+    }
+}
+
 /// Runs the suites, prints what they showed, and returns the sum.
 ///
 /// # Errors
@@ -122,6 +135,7 @@ pub fn run(order: &Order) -> Result<Count> {
     let bar = Bar::new("prepare", 1);
     std::fs::create_dir_all(&order.work).map_err(|e| Failure::file(&order.work, "create", &e))?;
     account.must_enter(&order.work)?;
+    let _alone = alone(&order.work)?;
     let source = SourceTree::prepare(&installation, &order.work, &mut |text| bar.note(text))?;
     drop(bar);
     let stage = Stage { order, installation, account, source, expected: ExpectedDifferences::read()? };

@@ -73,6 +73,9 @@ impl Servers {
         let servers = Self { primary: at("primary", 5432)?, standby: at("standby", 5433)?, sockets: sockets.clone() };
         let settings = format!("{SETTINGS}{}", stage.order.access_method.server_settings());
         bar.note("making a cluster");
+        // Servers of a run that was broken off still run.
+        servers.end();
+        remove_dir(dir)?;
         servers.primary.create()?;
         servers.primary.start(&settings)?;
         bar.note("making its standby");
@@ -87,14 +90,20 @@ impl Servers {
     }
 }
 
-impl Drop for Servers {
-    fn drop(&mut self) {
+impl Servers {
+    /// Stops what still runs, at once: nobody asks any more what it did.
+    fn end(&self) {
         for server in [&self.standby, &self.primary] {
             if server.is_running().unwrap_or(false) {
-                // After an error: what it did to stop matters no more.
                 let _ = server.stop("immediate");
             }
         }
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.end();
         let _ = fs::remove_dir_all(&self.sockets);
     }
 }
@@ -109,7 +118,6 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
     let bar = Bar::new(&title, if chosen.is_empty() { tests.len() } else { chosen.len() });
 
     let dir = stage.order.work.join("run").join(suite.name());
-    remove_dir(&dir)?;
     let servers = Servers::start(stage, &dir, &bar)?;
     create_database(stage, &servers.primary, plan.database)?;
     let output = dir.join("output");
