@@ -38,6 +38,18 @@ pub struct Summary {
     pub settle_seconds: f64,
     /// Most resident memory of the process.
     pub rss_max_bytes: f64,
+    /// Bytes of the log and on disk, where the log belongs to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosted: Option<Hosted>,
+}
+
+/// What a store that lives in a host takes of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Hosted {
+    /// Bytes of the host's log per operation.
+    pub wal_per_op: f64,
+    /// Bytes on disk after the run.
+    pub space_bytes: f64,
 }
 
 /// One line of the result: a workload, and one peer.
@@ -103,6 +115,9 @@ pub struct Subject {
 pub const ENGINE: Subject = Subject { name: "engine", method: include_str!("report/engine.md") };
 /// The benchmark of I/O.
 pub const IO: Subject = Subject { name: "io", method: include_str!("report/io.md") };
+
+/// The benchmark of Postgres's tables.
+pub const PG: Subject = Subject { name: "pg", method: include_str!("report/pg.md") };
 
 /// A ratio below this share of the recorded one is worth a word.
 const SLOWER: f64 = 0.85;
@@ -229,12 +244,7 @@ impl Report {
         }));
         let _ = writeln!(out, "\n![latency]({}-latency.svg)\n", self.name);
         out.push_str(&self.amplification());
-        out.push_str("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; peak memory in MiB.\n\n");
-        out.push_str(&self.figures(|s| {
-            let (cpu, read, written) =
-                (short(s.cpu_us_per_op), grouped(s.device_read_per_op), grouped(s.device_written_per_op));
-            format!("{cpu} / {read} / {written} / {:.0}", s.rss_max_bytes / 1_048_576.0)
-        }));
+        out.push_str(&self.taken());
         out.push_str(&self.method.replace("{memory}", &memory));
         out
     }
@@ -252,6 +262,31 @@ impl Report {
             _ => String::new(),
         }));
         out.push('\n');
+        out
+    }
+
+    /// What the stores take of the machine, or of their host.
+    fn taken(&self) -> String {
+        if self.summaries.values().flat_map(BTreeMap::values).any(|s| s.hosted.is_some()) {
+            let mut out =
+                String::from("## Log, device and size\n\nBytes logged and bytes written to the device per operation; ");
+            out.push_str("size in MiB after the load.\n\n");
+            out.push_str(&self.figures(|s| {
+                s.hosted.as_ref().map_or_else(String::new, |hosted| {
+                    let (wal, written) = (grouped(hosted.wal_per_op), grouped(s.device_written_per_op));
+                    format!("{wal} / {written} / {:.1}", hosted.space_bytes / 1_048_576.0)
+                })
+            }));
+            return out;
+        }
+        let mut out =
+            String::from("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; ");
+        out.push_str("peak memory in MiB.\n\n");
+        out.push_str(&self.figures(|s| {
+            let (cpu, read, written) =
+                (short(s.cpu_us_per_op), grouped(s.device_read_per_op), grouped(s.device_written_per_op));
+            format!("{cpu} / {read} / {written} / {:.0}", s.rss_max_bytes / 1_048_576.0)
+        }));
         out
     }
 
@@ -348,6 +383,10 @@ fn summary(runs: &[&Run]) -> Summary {
         space_amplification: settled(&|m| m.space_bytes as f64 / m.live_bytes.max(1) as f64),
         settle_seconds: of(&|m| m.settle_seconds),
         rss_max_bytes: of(&|m| m.rss_max_bytes as f64),
+        hosted: runs.iter().any(|r| r.measured.wal_bytes > 0).then(|| Hosted {
+            wal_per_op: per_op(&|m| m.wal_bytes as f64),
+            space_bytes: of(&|m| m.space_bytes as f64),
+        }),
     }
 }
 

@@ -63,7 +63,7 @@ impl AccessMethod {
     }
 
     /// The statement that makes it; none for what is always there.
-    fn create_statement(self) -> Option<String> {
+    pub fn create_statement(self) -> Option<String> {
         match self {
             Self::Heap => None,
             Self::HeapAlias => {
@@ -74,7 +74,7 @@ impl AccessMethod {
     }
 
     /// Lines of postgresql.conf for a server that has it.
-    fn server_settings(self) -> String {
+    pub fn server_settings(self) -> String {
         if self == Self::Extension { format!("shared_preload_libraries = '{EXTENSION}'\n") } else { String::new() }
     }
 }
