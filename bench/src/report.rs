@@ -383,8 +383,8 @@ fn summary(runs: &[&Run]) -> Summary {
         space_amplification: settled(&|m| m.space_bytes as f64 / m.live_bytes.max(1) as f64),
         settle_seconds: of(&|m| m.settle_seconds),
         rss_max_bytes: of(&|m| m.rss_max_bytes as f64),
-        hosted: runs.iter().any(|r| r.measured.wal_bytes > 0).then(|| Hosted {
-            wal_per_op: per_op(&|m| m.wal_bytes as f64),
+        hosted: runs.iter().any(|r| r.measured.wal_bytes.is_some()).then(|| Hosted {
+            wal_per_op: per_op(&|m| m.wal_bytes.unwrap_or(0) as f64),
             space_bytes: of(&|m| m.space_bytes as f64),
         }),
     }
@@ -512,6 +512,18 @@ mod tests {
         assert_eq!(report.rows[0].ours_summary.write_amplification, Some(2.5));
         assert!(report.markdown().contains("| a | 250 | 100 | 2.50 | 40 % |"));
         assert!(Report::new(&ENGINE, &results(), "z", true, 2).geomean.is_empty());
+    }
+
+    #[test]
+    fn a_hosted_store_shows_its_log_and_size() {
+        let mut results = results();
+        for run in &mut results.runs {
+            run.measured.wal_bytes = Some(1000);
+            run.measured.space_bytes = 3 << 20;
+        }
+        let text = Report::new(&PG, &results, "x", true, 2).markdown();
+        assert!(text.contains("| b | 10 / 0 / 3.0 | 5 / 0 / 3.0 |"), "{text}");
+        assert!(!text.contains("## Processor and device"));
     }
 
     #[test]

@@ -132,9 +132,9 @@ pub struct Measured {
     pub space_bytes: u64,
     /// Bytes of the live rows.
     pub live_bytes: u64,
-    /// Bytes of the log that was written; of stores whose log is not their own.
+    /// Bytes written to the host's log; `None` for stores that have one of their own.
     #[serde(default)]
-    pub wal_bytes: u64,
+    pub wal_bytes: Option<u64>,
     /// Most resident memory of the process.
     pub rss_max_bytes: u64,
 }

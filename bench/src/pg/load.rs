@@ -94,8 +94,8 @@ impl Load {
     }
 }
 
-const INSERT: &str = "\\set k random(1, 1000000000)\n\
-    INSERT INTO inserted VALUES (:k, :k % 1000, :k % 7, -:k, repeat('x', 80));\n";
+const INSERT: &str = "\\set k random(1, 1000000000)\n\\set a :k % 1000\n\\set b :k % 7\n\\set c random(1, 1000000000)\n\
+    INSERT INTO inserted VALUES (:k, :a, :b, :c, repeat('x', 80));\n";
 const SELECT: &str = "\\set id random(1, :rows)\nSELECT v FROM filled WHERE id = :id;\n";
 const RANGE: &str = "\\set id random(1, :rows - 1000)\n\
     SELECT sum(n), max(v) FROM filled WHERE id BETWEEN :id AND :id + 999;\n";

@@ -37,7 +37,7 @@ pub fn load(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch:
         Work::Script(_) | Work::TpcB => pgbench(cluster, database, load, size, scratch)?,
     };
     let after = (position(cluster)?, written(cluster.data()));
-    measured.wal_bytes = after.0.saturating_sub(before.0);
+    measured.wal_bytes = Some(after.0.saturating_sub(before.0));
     if let (Some(before), Some(after)) = (before.1, after.1) {
         measured.device_written = after.saturating_sub(before);
     }
@@ -106,6 +106,10 @@ fn timed(cluster: &Cluster, database: &str, sql: &str, rows: u64) -> Result<Meas
 fn pgbench(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: &Path) -> Result<Measured> {
     let seconds = size.seconds() * load.stretch;
     let prefix = scratch.join("latency");
+    // Of a run that failed.
+    for path in latency_files(scratch)? {
+        fs::remove_file(path)?;
+    }
     let mut command = cluster.client("pgbench");
     command.args(["-n", "-M", "prepared", "--log", "-c", &load.clients.to_string(), "-T", &seconds.to_string()]);
     command.arg(format!("--log-prefix={}", prefix.display()));
@@ -121,17 +125,14 @@ fn pgbench(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: 
         return Err(format!("{failed} transactions failed, {ops} did not").into());
     }
     let mut latency = Histogram::<u64>::new(3)?;
-    for entry in fs::read_dir(scratch)? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("latency")) {
-            for line in BufReader::new(fs::File::open(&path)?).lines() {
-                // client, number, microseconds, and more
-                if let Some(us) = line?.split(' ').nth(2).and_then(|us| us.parse().ok()) {
-                    latency.record(us)?;
-                }
+    for path in latency_files(scratch)? {
+        for line in BufReader::new(fs::File::open(&path)?).lines() {
+            // client, number, microseconds, and more
+            if let Some(us) = line?.split(' ').nth(2).and_then(|us| us.parse().ok()) {
+                latency.record(us)?;
             }
-            fs::remove_file(path)?;
         }
+        fs::remove_file(path)?;
     }
     let at = |quantile| latency.value_at_quantile(quantile) as f64;
     Ok(Measured {
@@ -144,6 +145,18 @@ fn pgbench(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: 
         max_us: latency.max() as f64,
         ..Measured::default()
     })
+}
+
+/// The files in which pgbench wrote the time of each transaction: one for each of its threads.
+fn latency_files(scratch: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(scratch)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("latency")) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// How many transactions pgbench did, and how many failed.
