@@ -11,6 +11,7 @@ pub mod drive;
 pub mod io;
 pub mod measure;
 pub mod parent;
+pub mod pg;
 pub mod plan;
 pub mod plot;
 pub mod random;

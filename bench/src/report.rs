@@ -41,6 +41,18 @@ pub struct Summary {
     pub settle_seconds: f64,
     /// Most resident memory of the process.
     pub rss_max_bytes: f64,
+    /// Bytes of the log and on disk, where the log belongs to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosted: Option<Hosted>,
+}
+
+/// What a store that lives in a host takes of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Hosted {
+    /// Bytes of the host's log per operation.
+    pub wal_per_op: f64,
+    /// Bytes on disk after the run.
+    pub space_bytes: f64,
 }
 
 /// One line of the result: a workload, and one peer.
@@ -108,6 +120,9 @@ pub const ENGINE: Subject = Subject { name: "engine", method: include_str!("repo
 pub const TXN: Subject = Subject { name: "txn", method: include_str!("report/txn.md") };
 /// The benchmark of I/O.
 pub const IO: Subject = Subject { name: "io", method: include_str!("report/io.md") };
+
+/// The benchmark of Postgres's tables.
+pub const PG: Subject = Subject { name: "pg", method: include_str!("report/pg.md") };
 
 /// A ratio below this share of the recorded one is worth a word.
 const SLOWER: f64 = 0.85;
@@ -235,12 +250,7 @@ impl Report {
         let _ = writeln!(out, "\n![latency]({}-latency.svg)\n", self.name);
         out.push_str(&self.conflicts());
         out.push_str(&self.amplification());
-        out.push_str("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; peak memory in MiB.\n\n");
-        out.push_str(&self.figures(|s| {
-            let (cpu, read, written) =
-                (short(s.cpu_us_per_op), grouped(s.device_read_per_op), grouped(s.device_written_per_op));
-            format!("{cpu} / {read} / {written} / {:.0}", s.rss_max_bytes / 1_048_576.0)
-        }));
+        out.push_str(&self.taken());
         out.push_str(&self.method.replace("{memory}", &memory));
         out
     }
@@ -267,6 +277,31 @@ impl Report {
             _ => String::new(),
         }));
         out.push('\n');
+        out
+    }
+
+    /// What the stores take of the machine, or of their host.
+    fn taken(&self) -> String {
+        if self.summaries.values().flat_map(BTreeMap::values).any(|s| s.hosted.is_some()) {
+            let mut out =
+                String::from("## Log, device and size\n\nBytes logged and bytes written to the device per operation; ");
+            out.push_str("size in MiB after the load.\n\n");
+            out.push_str(&self.figures(|s| {
+                s.hosted.as_ref().map_or_else(String::new, |hosted| {
+                    let (wal, written) = (grouped(hosted.wal_per_op), grouped(s.device_written_per_op));
+                    format!("{wal} / {written} / {:.1}", hosted.space_bytes / 1_048_576.0)
+                })
+            }));
+            return out;
+        }
+        let mut out =
+            String::from("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; ");
+        out.push_str("peak memory in MiB.\n\n");
+        out.push_str(&self.figures(|s| {
+            let (cpu, read, written) =
+                (short(s.cpu_us_per_op), grouped(s.device_read_per_op), grouped(s.device_written_per_op));
+            format!("{cpu} / {read} / {written} / {:.0}", s.rss_max_bytes / 1_048_576.0)
+        }));
         out
     }
 
@@ -364,6 +399,10 @@ fn summary(runs: &[&Run]) -> Summary {
         space_amplification: settled(&|m| m.space_bytes as f64 / m.live_bytes.max(1) as f64),
         settle_seconds: of(&|m| m.settle_seconds),
         rss_max_bytes: of(&|m| m.rss_max_bytes as f64),
+        hosted: runs.iter().any(|r| r.measured.wal_bytes.is_some()).then(|| Hosted {
+            wal_per_op: per_op(&|m| m.wal_bytes.unwrap_or(0) as f64),
+            space_bytes: of(&|m| m.space_bytes as f64),
+        }),
     }
 }
 
@@ -489,6 +528,18 @@ mod tests {
         assert_eq!(report.rows[0].ours_summary.write_amplification, Some(2.5));
         assert!(report.markdown().contains("| a | 250 | 100 | 2.50 | 40 % |"));
         assert!(Report::new(&ENGINE, &results(), "z", true, 2).geomean.is_empty());
+    }
+
+    #[test]
+    fn a_hosted_store_shows_its_log_and_size() {
+        let mut results = results();
+        for run in &mut results.runs {
+            run.measured.wal_bytes = Some(1000);
+            run.measured.space_bytes = 3 << 20;
+        }
+        let text = Report::new(&PG, &results, "x", true, 2).markdown();
+        assert!(text.contains("| b | 10 / 0 / 3.0 | 5 / 0 / 3.0 |"), "{text}");
+        assert!(!text.contains("## Processor and device"));
     }
 
     #[test]

@@ -161,6 +161,9 @@ pub struct Measured {
     pub space_bytes: u64,
     /// Bytes of the live rows.
     pub live_bytes: u64,
+    /// Bytes written to the host's log; `None` for stores that have one of their own.
+    #[serde(default)]
+    pub wal_bytes: Option<u64>,
     /// Most resident memory of the process.
     pub rss_max_bytes: u64,
 }

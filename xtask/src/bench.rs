@@ -34,6 +34,8 @@ enum Subject {
     },
     /// The engine's I/O backends beside fio, or beside plain pread where fio is not installed.
     Io(Options),
+    /// Tables of the extension beside heap tables, in one private cluster of Postgres.
+    Pg(Options),
 }
 
 /// Options passed on to the benchmark.
@@ -56,6 +58,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         Subject::Engine { peers, options } => ("engine", peers.as_str(), options),
         Subject::Txn { peers, options } => ("txn", peers.as_str(), options),
         Subject::Io(options) => ("io", "", options),
+        Subject::Pg(options) => ("pg", "", options),
     };
     if !workspace.has_binary("bench", binary) {
         return Err(Failure::new(format!("bench/src/bin/{binary}.rs does not exist")));
