@@ -163,38 +163,51 @@ const fn probes_for(bits_per_key: u8) -> u32 {
     }
 }
 
+/// Hashes in one piece of memory. A file has a million of them: one vector would double its memory while it copies itself.
+const PIECE_LEN: usize = 8192;
+
 /// Collects hashes of distinct keys and builds the partitions.
 #[derive(Debug, Default)]
 pub struct FilterBuilder {
-    hashes: Vec<u64>,
+    /// All but the last have [`PIECE_LEN`].
+    pieces: Vec<Vec<u64>>,
 }
 
 impl FilterBuilder {
     /// Adds a key's hash. Adding the hash that was added last again changes nothing.
     #[inline]
     pub fn add(&mut self, hash: u64) {
-        if self.hashes.last() != Some(&hash) {
-            self.hashes.push(hash);
+        match self.pieces.last_mut() {
+            Some(piece) if piece.last() == Some(&hash) => {}
+            Some(piece) if piece.len() < PIECE_LEN => piece.push(hash),
+            _ => self.start_piece(hash),
         }
+    }
+
+    #[cold]
+    fn start_piece(&mut self, hash: u64) {
+        let mut piece = Vec::with_capacity(PIECE_LEN);
+        piece.push(hash);
+        self.pieces.push(piece);
     }
 
     /// Keys so far.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.hashes.len()
+    pub fn len(&self) -> usize {
+        self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE_LEN + last.len())
     }
 
     /// Whether there is no key.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.pieces.is_empty()
     }
 
     /// The lines of all partitions, one behind the other: partition `i` starts at `i × partition_lines × LINE_LEN`.
     #[must_use]
     pub fn build(&self, info: &FilterInfo) -> Vec<u8> {
         let mut lines = vec![0; info.lines as usize * LINE_LEN];
-        for &hash in &self.hashes {
+        for &hash in self.pieces.iter().flatten() {
             let FilterSlot { partition, line } = info.slot(hash);
             let start = (partition as usize * info.partition_lines as usize + line as usize) * LINE_LEN;
             let mut bits = (hash >> 32) as u32;

@@ -21,7 +21,7 @@ use crate::format::index::IndexBlock;
 use crate::mem::aligned::AlignedBuf;
 
 use super::blocks::BlockRef;
-use super::read_ahead::{CHUNK_MAX, ReadAheadStream};
+use super::read_ahead::{CHUNK_MAX, ReadAheadStream, merge_chunk};
 use super::reader::SstReader;
 use super::window::Window;
 
@@ -35,8 +35,16 @@ const CHUNK_FIRST: usize = 256 << 10;
 pub enum ReadAhead {
     /// Through the cache; a long forward walk reads ahead, up to 1 MiB at a time, past the cache.
     Auto,
-    /// Whatever is cached from the cache, the rest past it, 1 MiB at a time: for reading whole files once.
-    Compaction,
+    /// Whatever is cached from the cache, the rest past it, in chunks of so many bytes: for reading whole files once.
+    Compaction(usize),
+}
+
+impl ReadAhead {
+    /// For a merge that reads `streams` files at the same time: together they take about 8 MiB.
+    #[must_use]
+    pub fn of_merge(streams: usize) -> Self {
+        Self::Compaction(merge_chunk(streams))
+    }
 }
 
 /// Where a seek goes.
@@ -417,13 +425,13 @@ impl<'c> SstIter<'c> {
         if !forward {
             self.end_walk();
         }
-        let compaction = self.mode == ReadAhead::Compaction;
+        let compaction = matches!(self.mode, ReadAhead::Compaction(_));
         if compaction && let Some(frame) = cache.peek(self.reader.blocks.key(handle), BlockKind::Data) {
             return self.take_frame(handle, frame);
         }
         let windows = self.private.as_ref().map_or(0, |private| private.window.reads());
         if forward && !self.streaming && (compaction || windows >= WINDOWS_MAX) {
-            self.start_stream(handle, if compaction { CHUNK_MAX } else { CHUNK_FIRST })?;
+            self.start_stream(handle)?;
         }
         let Self { reader, block, loaded, parked, streaming, private, .. } = self;
         *parked = false;
@@ -459,7 +467,11 @@ impl<'c> SstIter<'c> {
         })
     }
 
-    fn start_stream(&mut self, handle: &BlockHandle, first_chunk: usize) -> Result<()> {
+    fn start_stream(&mut self, handle: &BlockHandle) -> Result<()> {
+        let (first, longest) = match self.mode {
+            ReadAhead::Auto => (CHUNK_FIRST, CHUNK_MAX),
+            ReadAhead::Compaction(chunk) => (chunk, chunk),
+        };
         let private = self.private.get_or_insert_with(Private::new);
         let stream = match &mut private.stream {
             Some(stream) => stream,
@@ -468,7 +480,7 @@ impl<'c> SstIter<'c> {
                 none.insert(ReadAheadStream::new(env, &blocks.file, self.reader.properties().data_end)?)
             }
         };
-        stream.start(handle.offset, first_chunk);
+        stream.start(handle.offset, first, longest);
         self.streaming = true;
         Ok(())
     }

@@ -15,10 +15,20 @@ use crate::mem::aligned::AlignedBuf;
 
 /// Longest chunk.
 pub(super) const CHUNK_MAX: usize = 1 << 20;
+/// Shortest chunk of a merge with many inputs.
+const CHUNK_MIN: usize = 64 << 10;
 /// Chunks that are read while one is used.
 const AHEAD: usize = 2;
+/// Memory that the streams of one merge take together, unless they are so many that [`CHUNK_MIN`] takes more.
+const MERGE_BYTES: usize = 8 << 20;
 /// Operations in flight: those of the current position, and as many that a seek made pointless.
 const DEPTH: usize = 2 * (AHEAD + 1);
+
+/// Length of the chunks of each of `streams` streams that one merge reads at the same time.
+pub(super) fn merge_chunk(streams: usize) -> usize {
+    let fair = MERGE_BYTES / (streams.max(1) * (AHEAD + 1));
+    (fair - fair % IO_ALIGN).clamp(CHUNK_MIN, CHUNK_MAX)
+}
 
 struct Chunk {
     tag: u64,
@@ -44,6 +54,7 @@ pub(super) struct ReadAheadStream {
     /// Nothing is read from here on.
     end: u64,
     chunk_len: usize,
+    chunk_max: usize,
     next_tag: u64,
     spare: Vec<AlignedBuf>,
     done: Vec<IoDone>,
@@ -61,6 +72,7 @@ impl ReadAheadStream {
             next: 0,
             end: end.next_multiple_of(IO_ALIGN as u64),
             chunk_len: CHUNK_MAX,
+            chunk_max: CHUNK_MAX,
             next_tag: 0,
             spare: Vec::new(),
             done: Vec::new(),
@@ -68,11 +80,17 @@ impl ReadAheadStream {
         })
     }
 
-    /// Goes on at `offset` with a first chunk of `chunk_len` bytes; each further chunk is twice as long, up to the longest.
-    pub(super) fn start(&mut self, offset: u64, chunk_len: usize) {
+    /// Goes on at `offset` with a first chunk of `first` bytes; each further chunk is twice as long, up to `longest`.
+    pub(super) fn start(&mut self, offset: u64, first: usize, longest: usize) {
+        self.chunk_max = longest.clamp(IO_ALIGN, CHUNK_MAX);
+        self.chunk_len = first.clamp(IO_ALIGN, self.chunk_max);
+        self.restart(offset);
+    }
+
+    /// Goes on at `offset` with chunks as long as they are by now.
+    fn restart(&mut self, offset: u64) {
         self.spare.extend(self.chunks.drain(..).filter_map(|chunk| chunk.buf));
         self.next = offset - offset % IO_ALIGN as u64;
-        self.chunk_len = chunk_len.clamp(IO_ALIGN, CHUNK_MAX);
     }
 
     /// The stored bytes of a block at or behind those asked for before.
@@ -83,7 +101,7 @@ impl ReadAheadStream {
         if self.chunks.front().map_or(self.next, |chunk| chunk.offset) > handle.offset
             || (self.chunks.is_empty() && self.next + IO_ALIGN as u64 <= handle.offset)
         {
-            self.start(handle.offset, self.chunk_len);
+            self.restart(handle.offset);
         }
         while (self.chunks.len() <= AHEAD || self.next < handle.end()) && self.next < self.end {
             self.request()?;
@@ -109,7 +127,7 @@ impl ReadAheadStream {
         self.chunks.push_back(Chunk { tag, offset, len, buf: None });
         self.next_tag += 1;
         self.next += len as u64;
-        self.chunk_len = (self.chunk_len * 2).min(CHUNK_MAX);
+        self.chunk_len = (self.chunk_len * 2).min(self.chunk_max);
         Ok(())
     }
 
@@ -137,7 +155,7 @@ impl ReadAheadStream {
             }
         }
         if result.is_err() {
-            self.start(self.next, self.chunk_len);
+            self.restart(self.next);
         }
         result
     }
@@ -162,5 +180,24 @@ impl ReadAheadStream {
         let first = self.chunks.front().expect("a block that does not straddle is in the first chunk");
         let from = (handle.offset - first.offset) as usize;
         first.buf.as_deref().and_then(|buf| buf.get(from..from + len)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_streams_of_a_merge_share_its_memory() {
+        assert_eq!(merge_chunk(0), CHUNK_MAX);
+        assert_eq!(merge_chunk(2), CHUNK_MAX);
+        assert_eq!(merge_chunk(1000), CHUNK_MIN);
+        for streams in 3..40 {
+            let chunk = merge_chunk(streams);
+            assert!(
+                chunk.is_multiple_of(IO_ALIGN) && chunk * streams * (AHEAD + 1) <= MERGE_BYTES,
+                "{streams}: {chunk}"
+            );
+        }
     }
 }

@@ -58,7 +58,7 @@ impl SstReader {
             whole: true,
         };
         let mut stream = ReadAheadStream::new(&self.env, &self.blocks.file, properties.data_end)?;
-        stream.start(0, CHUNK_MAX);
+        stream.start(0, CHUNK_MAX, CHUNK_MAX);
         for partition in 0..self.partition_starts.len() {
             if let Err(error) = self.verify_partition(partition, &mut walk, &mut stream, progress, damage) {
                 damage(error);

@@ -77,3 +77,14 @@ fn golden_bytes() {
     assert_eq!(FilterInfo::decode(&mut reader), Ok(info));
     golden::damage(&bytes, fuzz_filter);
 }
+
+#[test]
+fn a_key_counts_once_also_where_a_piece_ends() {
+    let mut builder = FilterBuilder::default();
+    assert!(builder.is_empty());
+    for key in 0..20_000_u64 {
+        builder.add(key);
+        builder.add(key);
+        assert_eq!(builder.len() as u64, key + 1);
+    }
+}

@@ -162,23 +162,26 @@ impl Lsm {
 
     /// The inputs as sources, and their range tombstones, as far as they have keys in `range`.
     fn merge_inputs(&self, plan: &MergePlan, range: &KeyRange) -> Result<(Vec<Source<'static>>, Vec<RangeTombstone>)> {
-        let mut sources = Vec::new();
         let mut tombstones = Vec::new();
-        let mut runs: Vec<Vec<Arc<FileEntry>>> = vec![Vec::new(); LEVEL_COUNT];
+        let (mut tables, mut runs) = (Vec::new(), vec![Vec::new(); LEVEL_COUNT]);
         let bounds = range.bounds();
         for (level, file) in plan.inputs.iter().filter(|(_, f)| f.meta.overlaps_range(bounds)) {
             let reader = file.reader(&self.opener)?;
             tombstones.extend(reader.range_tombstones().list().iter().filter_map(|t| range.clip(t)));
             if level.0 == 0 {
-                sources.push(Source::Table(SstIter::new(Arc::clone(reader), ReadAhead::Compaction)));
+                tables.push(Arc::clone(reader));
             } else {
                 runs[level.index()].push(Arc::clone(file));
             }
         }
-        for mut files in runs.into_iter().filter(|files| !files.is_empty()) {
+        runs.retain(|files: &Vec<Arc<FileEntry>>| !files.is_empty());
+        let read_ahead = ReadAhead::of_merge(tables.len() + runs.len());
+        let tables = tables.into_iter().map(|reader| Source::Table(SstIter::new(reader, read_ahead)));
+        let runs = runs.into_iter().map(|mut files| {
             files.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
-            sources.push(Source::Run(Run::new(files, ReadAhead::Compaction)));
-        }
+            Source::Run(Run::new(files, read_ahead))
+        });
+        let sources = tables.chain(runs).collect();
         Ok((sources, tombstones))
     }
 
