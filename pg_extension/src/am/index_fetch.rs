@@ -1,0 +1,94 @@
+//! Rows by the entries of indexes, which name roots.
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, IndexFetchTableData, ItemPointer, TupleTableSlot};
+use ssd_engine::mvcc::snapshot::Snapshot;
+
+use super::relation::tree_of;
+use super::slot;
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::read::{self, Found};
+use crate::ops::tid::Tid;
+use crate::xact::ids::narrow;
+use crate::xact::snapshot::convert;
+use crate::xact::status::Status;
+
+/// Begins to fetch.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchTableData {
+    // SAFETY: guarded.
+    unsafe {
+        let data = pg_sys::palloc0(size_of::<IndexFetchTableData>()).cast::<IndexFetchTableData>();
+        (*data).rel = rel;
+        data
+    }
+}
+
+/// Starts over: there is nothing to let go of.
+pub unsafe extern "C-unwind" fn reset(_data: *mut IndexFetchTableData) {}
+
+/// Ends.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn end(data: *mut IndexFetchTableData) {
+    // SAFETY: from `begin`.
+    unsafe { pg_sys::pfree(data.cast()) };
+}
+
+/// The version of the row at the root `tid` that `snapshot` sees; writes its place to `tid`.
+///
+/// A root has one version at most for each snapshot, so it is never called again for the same entry. `all_dead` stays false:
+/// an index that kills entries would ask which transactions may still see them.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn tuple(
+    data: *mut IndexFetchTableData,
+    tid: ItemPointer,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut TupleTableSlot,
+    call_again: *mut bool,
+    all_dead: *mut bool,
+) -> bool {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let rel = (*data).rel;
+        *call_again = false;
+        if !all_dead.is_null() {
+            *all_dead = false;
+        }
+        let Some(Tid { root, .. }) = Tid::decode(&*tid) else { return false };
+        let (lsm, tree, status) = (link::lsm(), tree_of(rel), Status::new(snapshot));
+        let mut found = Found::default();
+        let there = match convert(snapshot) {
+            Snapshot::Dirty => {
+                let dirty = read::fetch_dirty(lsm, (tree, root), &status, &mut found).or_raise();
+                let given = &mut *snapshot;
+                let xid = |txn: Option<ssd_engine::base::ids::TxnId>| txn.map_or(pg_sys::InvalidTransactionId, narrow);
+                given.xmin = xid(dirty.and_then(|dirty| dirty.inserting));
+                given.xmax = xid(dirty.and_then(|dirty| dirty.changing));
+                given.speculativeToken = dirty.map_or(0, |dirty| dirty.token);
+                dirty.is_some()
+            }
+            other => read::fetch(lsm, (tree, root), &other, &status, &mut found).or_raise(),
+        };
+        if !there {
+            super::fetch::note_passed(rel, snapshot, &found.passed);
+            return false;
+        }
+        let place = Tid { root, number: found.number };
+        super::fetch::note_read(rel, snapshot, place, &found);
+        slot::store_found(slot, (*rel).rd_id, root, &found);
+        *tid = place.encode();
+        true
+    }
+}
+
+/// Says which entries of an index may be deleted: none, since no entry was ever said to be dead.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn delete_tuples(
+    _rel: pg_sys::Relation,
+    state: *mut pg_sys::TM_IndexDeleteOp,
+) -> pg_sys::TransactionId {
+    // SAFETY: the server's argument.
+    unsafe { (*state).ndeltids = 0 };
+    pg_sys::InvalidTransactionId
+}

@@ -1,0 +1,153 @@
+//! VACUUM: removes index entries of rows that nobody can see any more, and counts.
+//!
+//! The rows themselves go with compactions. An entry is removed when its row has no version that anybody may see: looked up when the
+//! index asks, in a map of the rows alive at the start first. Row numbers are never used twice, so that answer stays true.
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, VacOptValue};
+use ssd_engine::base::ids::{TreeId, TxnId};
+
+use super::relation::tree_of;
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::groups::{Groups, is_seen_by_all};
+use crate::ops::tid::Tid;
+use crate::ops::{numbers, read};
+use crate::xact::ids::widen;
+use crate::xact::status::Status;
+
+/// Which rows of a table may be seen by somebody.
+struct Alive {
+    tree: TreeId,
+    oldest: TxnId,
+    /// For each block a bit for each slot.
+    blocks: Vec<u128>,
+    /// Rows counted.
+    live: u64,
+    recently_dead: u64,
+}
+
+impl Alive {
+    fn count(tree: TreeId, oldest: TxnId) -> Self {
+        let mut alive = Self { tree, oldest, blocks: Vec::new(), live: 0, recently_dead: 0 };
+        let mut groups = Groups::new(link::lsm(), tree, 0, None);
+        let status = Status::now();
+        while let Some(group) = groups.next_group().or_raise() {
+            link::check_for_interrupts();
+            let versions = group.live(&status).or_raise();
+            let Some(newest) = versions.first() else { continue };
+            if newest.kind.is_row() {
+                alive.live += 1;
+            } else if is_seen_by_all(newest, oldest, &status).or_raise() {
+                continue;
+            } else {
+                alive.recently_dead += 1;
+            }
+            let block = group.root.block as usize;
+            if alive.blocks.len() <= block {
+                alive.blocks.resize(block + 1, 0);
+            }
+            alive.blocks[block] |= 1 << group.root.slot;
+        }
+        alive
+    }
+
+    fn is_dead(&self, tid: &pg_sys::ItemPointerData) -> bool {
+        let Some(Tid { root, .. }) = Tid::decode(tid) else { return true };
+        let bits = self.blocks.get(root.block as usize).copied().unwrap_or(0);
+        if bits & (1 << root.slot) != 0 {
+            return false;
+        }
+        // It may have been inserted since.
+        !read::may_be_seen(link::lsm(), self.tree, root, self.oldest, &Status::now()).or_raise()
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn entry_is_dead(tid: ItemPointer, alive: *mut std::ffi::c_void) -> bool {
+    // SAFETY: called with what `vacuum` gave.
+    unsafe { (*alive.cast::<Alive>()).is_dead(&*tid) }
+}
+
+/// Vacuums a table.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn vacuum(
+    rel: pg_sys::Relation,
+    params: *mut pg_sys::VacuumParams,
+    strategy: pg_sys::BufferAccessStrategy,
+) {
+    // SAFETY: the server's arguments; as the server does for heaps.
+    unsafe {
+        let tree = tree_of(rel);
+        let oldest = widen(pg_sys::GetOldestNonRemovableTransactionId(rel));
+        let mut alive = Alive::count(tree, oldest);
+        let extent = numbers::extent(link::lsm(), tree).or_raise();
+        let (mut count, mut indexes) = (0, std::ptr::null_mut());
+        pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut indexes);
+        let cleans = (*params).index_cleanup != VacOptValue::VACOPTVALUE_DISABLED;
+        let has_gaps = alive.live + alive.recently_dead < extent.next;
+        for at in 0..count as usize {
+            let index = *indexes.add(at);
+            vacuum_index(index, strategy, &mut alive, cleans, has_gaps);
+        }
+        pg_sys::vac_close_indexes(count, indexes, pg_sys::NoLock as i32);
+        let blocks = extent.blocks().min(u64::from(u32::MAX - 1)) as u32;
+        pg_sys::vac_update_relstats(
+            rel,
+            blocks,
+            alive.live as f64,
+            0,
+            count > 0,
+            pg_sys::InvalidTransactionId,
+            pg_sys::TransactionId::INVALID,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            false,
+        );
+        let shared = (*(*rel).rd_rel).relisshared;
+        pg_sys::pgstat_report_vacuum((*rel).rd_id, shared, alive.live as i64, alive.recently_dead as i64);
+    }
+}
+
+unsafe fn vacuum_index(
+    index: pg_sys::Relation,
+    strategy: pg_sys::BufferAccessStrategy,
+    alive: &mut Alive,
+    cleans: bool,
+    has_gaps: bool,
+) {
+    // SAFETY: as in `vacuum`.
+    unsafe {
+        let mut info: IndexVacuumInfo = std::mem::zeroed();
+        info.index = index;
+        info.estimated_count = false;
+        info.message_level = pg_sys::DEBUG2 as i32;
+        info.num_heap_tuples = alive.live as f64;
+        info.strategy = strategy;
+        let mut stats: *mut IndexBulkDeleteResult = std::ptr::null_mut();
+        if cleans && has_gaps {
+            let state = std::ptr::from_mut(alive).cast();
+            stats = pg_sys::index_bulk_delete(&raw mut info, stats, Some(entry_is_dead), state);
+        }
+        if cleans {
+            stats = pg_sys::index_vacuum_cleanup(&raw mut info, stats);
+        }
+        if !stats.is_null() && !(*stats).estimated_count {
+            pg_sys::vac_update_relstats(
+                index,
+                (*stats).num_pages,
+                (*stats).num_index_tuples,
+                0,
+                false,
+                pg_sys::InvalidTransactionId,
+                pg_sys::TransactionId::INVALID,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                false,
+            );
+        }
+        if !stats.is_null() {
+            pg_sys::pfree(stats.cast());
+        }
+    }
+}

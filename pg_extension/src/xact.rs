@@ -1,0 +1,6 @@
+//! Transactions of the server as the engine asks for them.
+
+pub mod garbage;
+pub mod ids;
+pub mod snapshot;
+pub mod status;
