@@ -31,12 +31,14 @@ const LOCKS: usize = 2 + LATCHES + NUMBER_LOCKS;
 pub struct NumberSlot {
     /// The tree; 0 when the slot is free.
     pub tree: AtomicU64,
-    /// The next row number.
-    pub next: AtomicU64,
-    /// Numbers below this are reserved in the engine.
+    /// The block of the next row.
+    pub block: AtomicU64,
+    /// Its slot, from 0 on.
+    pub slot: AtomicU64,
+    /// Bytes that a heap's page would have left there.
+    pub free: AtomicU64,
+    /// Blocks below this are reserved in the engine.
     pub reserved: AtomicU64,
-    /// Bytes that a heap would have taken for the rows inserted.
-    pub bytes: AtomicU64,
 }
 
 /// Words shared by all processes of the server.
@@ -54,7 +56,7 @@ pub struct Shared {
     pub guardian_latch: AtomicPtr<pg_sys::Latch>,
     /// Redo pointer up to which everything is in files.
     pub flushed_for: AtomicU64,
-    /// Row numbers.
+    /// Where relations' next rows go.
     pub numbers: [NumberSlot; NUMBER_SLOTS],
 }
 

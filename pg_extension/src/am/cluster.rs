@@ -11,6 +11,7 @@ use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::format::row_version::{RowKind, RowVersion};
 
 use super::columns;
+use super::modify::size_of_row;
 use super::owned::own;
 use super::relation::{is_logged, tree_of};
 use crate::error::OrRaise;
@@ -139,7 +140,9 @@ impl Copier {
             bytes = heap_bytes;
             rows.push(row);
         }
-        let root = Root::of_number(numbers::take(lsm, self.to, 1, bytes).or_raise());
+        // SAFETY: the new table is open.
+        let size = unsafe { size_of_row(self.new, bytes) };
+        let root = numbers::take(lsm, self.to, std::iter::once(size)).or_raise()[0];
         let full = root.full_key(self.to);
         let mut number = 0;
         // Oldest first: later operations are newer.
@@ -179,7 +182,7 @@ impl Copier {
             let tuple = self.toasted(formed);
             let mut out = Vec::new();
             tuple::encode(tuple, &mut out);
-            let bytes = u64::from((*tuple).t_len).next_multiple_of(8) + 4;
+            let bytes = u64::from((*tuple).t_len).next_multiple_of(8);
             if tuple != formed {
                 pg_sys::heap_freetuple(tuple);
             }

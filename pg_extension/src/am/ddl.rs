@@ -52,7 +52,7 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
             batch.delete_tree(tree);
             batch.write(lsm, true).or_raise();
         }
-        numbers::restart(lsm, tree).or_raise();
+        numbers::begin_at(lsm, tree, 0).or_raise();
     }
 }
 
@@ -67,7 +67,7 @@ pub unsafe extern "C-unwind" fn nontransactional_truncate(rel: pg_sys::Relation)
             batch.delete_tree(tree);
             batch.write(lsm, is_logged(rel)).or_raise();
         }
-        numbers::restart(lsm, tree).or_raise();
+        numbers::begin_at(lsm, tree, 0).or_raise();
         pg_sys::RelationTruncate(rel, 0);
     }
 }
@@ -137,6 +137,6 @@ pub(crate) fn copy_tree(from: ssd_engine::TreeId, to: ssd_engine::TreeId, logged
     }
     flush_row(&mut row, &mut batch);
     batch.write(lsm, logged).or_raise();
-    let extent = numbers::extent(lsm, from).or_raise();
-    numbers::begin_at(lsm, to, extent).or_raise();
+    let blocks = numbers::blocks(lsm, from).or_raise();
+    numbers::begin_at(lsm, to, blocks).or_raise();
 }

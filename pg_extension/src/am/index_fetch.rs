@@ -9,8 +9,8 @@ use super::slot;
 use crate::error::OrRaise;
 use crate::link;
 use crate::ops::read::{self, Found};
-use crate::ops::tid::Tid;
-use crate::xact::ids::narrow;
+use crate::ops::tid::{Root, Tid};
+use crate::xact::ids::{narrow, widen};
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
@@ -37,8 +37,8 @@ pub unsafe extern "C-unwind" fn end(data: *mut IndexFetchTableData) {
 
 /// The version of the row at the root `tid` that `snapshot` sees; writes its place to `tid`.
 ///
-/// A root has one version at most for each snapshot, so it is never called again for the same entry. `all_dead` stays false:
-/// an index that kills entries would ask which transactions may still see them.
+/// A root has one version at most for each snapshot, so it is never called again for the same entry. `all_dead` says that no
+/// snapshot has one any more; row numbers are not used again, so that stays true.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn tuple(
     data: *mut IndexFetchTableData,
@@ -72,6 +72,9 @@ pub unsafe extern "C-unwind" fn tuple(
         };
         if !there {
             super::fetch::note_passed(rel, snapshot, &found.passed);
+            if !all_dead.is_null() {
+                *all_dead = is_dead_to_all(rel, root);
+            }
             return false;
         }
         let place = Tid { root, number: found.number };
@@ -82,13 +85,48 @@ pub unsafe extern "C-unwind" fn tuple(
     }
 }
 
-/// Says which entries of an index may be deleted: none, since no entry was ever said to be dead.
+/// Whether nobody may see the row at `root`.
+unsafe fn is_dead_to_all(rel: pg_sys::Relation, root: Root) -> bool {
+    // SAFETY: guarded; the relation is open.
+    unsafe {
+        let horizon = pg_sys::GlobalVisTestFor(rel);
+        let seen_by_all = |txn| pg_sys::GlobalVisTestIsRemovableXid(horizon, narrow(txn));
+        !read::may_be_seen(link::lsm(), tree_of(rel), root, &Status::now(), &seen_by_all).or_raise()
+    }
+}
+
+/// Says which of an index page's entries may be deleted, and which snapshots of a standby that would hurt.
+///
+/// Only entries that are known to be dead are asked for again; a page that is merely full is none of our business, since an update
+/// that changes no indexed column makes no entry.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn delete_tuples(
-    _rel: pg_sys::Relation,
+    rel: pg_sys::Relation,
     state: *mut pg_sys::TM_IndexDeleteOp,
 ) -> pg_sys::TransactionId {
-    // SAFETY: the server's argument.
-    unsafe { (*state).ndeltids = 0 };
-    pg_sys::InvalidTransactionId
+    // SAFETY: the server's argument: as many entries and states as it says.
+    unsafe {
+        let state = &mut *state;
+        if state.bottomup {
+            state.ndeltids = 0;
+            return pg_sys::InvalidTransactionId;
+        }
+        let entries = std::slice::from_raw_parts_mut(state.deltids, state.ndeltids as usize);
+        let mut kept = 0;
+        for at in 0..entries.len() {
+            let status = &mut *state.status.add(entries[at].id as usize);
+            if !status.knowndeletable {
+                status.knowndeletable =
+                    Tid::decode(&entries[at].tid).is_none_or(|tid| is_dead_to_all(rel, tid.root));
+            }
+            if status.knowndeletable {
+                entries.swap(kept, at);
+                kept += 1;
+            }
+        }
+        state.ndeltids = kept as i32;
+        // Which transactions ended those rows may be forgotten; all of them were older than this.
+        let oldest = widen(pg_sys::GetOldestNonRemovableTransactionId(rel));
+        narrow(ssd_engine::base::ids::TxnId(oldest.0.saturating_sub(1)))
+    }
 }

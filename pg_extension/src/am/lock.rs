@@ -88,9 +88,8 @@ pub unsafe extern "C-unwind" fn tuple(
             }
         };
         queue.leave();
-        if matches!(result, TM_Result::TM_Ok | TM_Result::TM_Updated | TM_Result::TM_SelfModified | TM_Result::TM_Deleted)
-            && !locker.found.row.is_empty()
-        {
+        // Also a version that this transaction may not lock: ON CONFLICT looks at who wrote it.
+        if result != TM_Result::TM_WouldBlock && !locker.found.row.is_empty() {
             slot::store_found(slot, (*rel).rd_id, place.root, &locker.found);
             if result == TM_Result::TM_Ok {
                 *tid = place.encode();

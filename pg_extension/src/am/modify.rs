@@ -16,7 +16,7 @@ use crate::ffi::externs;
 use crate::guc;
 use crate::link;
 use crate::ops::change::{self, Next, Verdict, Wish, judge, next_tid};
-use crate::ops::numbers;
+use crate::ops::numbers::{self, Size};
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{NUMBER_MAX, Root, Tid};
 use crate::ops::tuple;
@@ -42,7 +42,7 @@ pub(super) fn stamp(cid: u32) -> Stamp {
 pub(super) struct Prepared {
     pub(super) payload: Vec<u8>,
     /// What a heap would have taken.
-    pub(super) heap_bytes: u64,
+    pub(super) size: Size,
 }
 
 /// The row in `slot`, with its wide values moved out.
@@ -79,7 +79,27 @@ pub(super) unsafe fn prepare(
         if free {
             pg_sys::heap_freetuple(given);
         }
-        Prepared { payload, heap_bytes: len as u64 + 4 }
+        Prepared { payload, size: size_of_row(rel, len as u64) }
+    }
+}
+
+/// What a row of `len` bytes takes in a heap like `rel`.
+pub(super) unsafe fn size_of_row(rel: pg_sys::Relation, len: u64) -> Size {
+    // SAFETY: the relation is open; a table's options begin with the server's own.
+    let fill = unsafe {
+        let options = (*rel).rd_options.cast::<pg_sys::StdRdOptions>();
+        if options.is_null() { 100 } else { (*options).fillfactor as u64 }
+    };
+    Size { bytes: len + 4, keep_free: 8192 * (100 - fill.min(100)) / 100 }
+}
+
+/// Notes in `slot` where its row went and who wrote it.
+pub(super) unsafe fn written(rel: pg_sys::Relation, slot: *mut TupleTableSlot, tid: Tid, stamp: Option<Stamp>) {
+    // SAFETY: the server's arguments.
+    unsafe {
+        (*slot).tts_tid = tid.encode();
+        (*slot).tts_tableOid = (*rel).rd_id;
+        super::slot::note_written(slot, tid, stamp);
     }
 }
 
@@ -135,15 +155,12 @@ unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: 
             externs::CheckForSerializableConflictIn(rel, std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
         });
         let rows: Vec<_> = slots.iter().map(|&slot| prepare(rel, slot, std::ptr::null_mut(), options)).collect();
-        let bytes = rows.iter().map(|row| row.heap_bytes).sum();
-        let first = numbers::take(lsm, tree, rows.len() as u64, bytes).or_raise();
+        let roots = numbers::take(lsm, tree, rows.iter().map(|row| row.size)).or_raise();
         let mut batch = Batch::default();
-        for (at, (row, &slot)) in rows.iter().zip(slots).enumerate() {
-            let root = Root::of_number(first + at as u64);
+        for ((row, &slot), root) in rows.iter().zip(slots).zip(roots) {
             let version = RowVersion { kind: RowKind::Put, number: 0, stamp, payload: &row.payload };
             batch.version(&root.full_key(tree), &version);
-            (*slot).tts_tid = Tid::of_root(root).encode();
-            (*slot).tts_tableOid = (*rel).rd_id;
+            written(rel, slot, Tid::of_root(root), stamp);
             if batch.bytes().len() > MULTI_BYTES {
                 batch.write(lsm, logged).or_raise();
                 batch.clear();
@@ -390,7 +407,7 @@ pub unsafe extern "C-unwind" fn update(
         let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || place.number >= NUMBER_MAX;
         let mut batch = Batch::default();
         let new = if moves {
-            let root = Root::of_number(numbers::take(lsm, tree, 1, row.heap_bytes).or_raise());
+            let root = numbers::take(lsm, tree, std::iter::once(row.size)).or_raise()[0];
             batch.put(&root.full_key(tree), 0, stamp, &row.payload);
             batch.moved(&full, stamp, Moved { to: Some(root), key_changed: changed.key, other_partition: false });
             Tid::of_root(root)
@@ -409,8 +426,7 @@ pub unsafe extern "C-unwind" fn update(
         queue.leave();
         if result == TM_Result::TM_Ok {
             carry_locks(locks, tree, new.root, &holders);
-            (*slot).tts_tid = new.encode();
-            (*slot).tts_tableOid = (*rel).rd_id;
+            written(rel, slot, new, Some(stamp));
             *update_indexes = moves;
             pg_sys::pgstat_count_heap_update(rel, !moves);
         }

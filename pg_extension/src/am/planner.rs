@@ -9,8 +9,6 @@ use crate::link;
 use crate::ops::numbers;
 
 const BLOCK: u64 = pg_sys::BLCKSZ as u64;
-/// Bytes of a heap's page that rows can take.
-const PAGE_ROOM: u64 = BLOCK - 24;
 
 /// Blocks that ctids of `rel` have reached.
 ///
@@ -18,7 +16,7 @@ const PAGE_ROOM: u64 = BLOCK - 24;
 /// `rel` is open.
 pub unsafe fn blocks(rel: pg_sys::Relation) -> u64 {
     // SAFETY: the caller's promise.
-    numbers::extent(link::lsm(), unsafe { tree_of(rel) }).or_raise().blocks()
+    numbers::blocks(link::lsm(), unsafe { tree_of(rel) }).or_raise()
 }
 
 /// The size of a fork: for the main fork, of all blocks that ctids have reached.
@@ -48,7 +46,8 @@ pub unsafe extern "C-unwind" fn toast_am(_rel: pg_sys::Relation) -> pg_sys::Oid 
     pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
 }
 
-/// Pages, rows and the part that all see, as the planner should think of them: as if the rows were in a heap.
+/// Pages, rows and the part that all see, as the planner should think of them: as if the rows were in a heap. An index-only scan
+/// looks each row up here, which costs what the index scan that it replaces does.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn estimate_size(
     rel: pg_sys::Relation,
@@ -59,24 +58,27 @@ pub unsafe extern "C-unwind" fn estimate_size(
 ) {
     // SAFETY: the server's arguments.
     unsafe {
-        let extent = numbers::extent(link::lsm(), tree_of(rel)).or_raise();
         let class = &*(*rel).rd_rel;
-        let mut heap_pages = extent.bytes.div_ceil(PAGE_ROOM).max(u64::from(extent.next > 0));
+        let blocks = blocks(rel);
+        let mut heap_pages = blocks;
         if heap_pages < 10 && class.reltuples < 0.0 && !class.relhassubclass {
             heap_pages = 10;
         }
         *pages = heap_pages.min(u64::from(u32::MAX - 1)) as BlockNumber;
-        *all_visible = 0.0;
-        let blocks = extent.blocks();
+        *all_visible = if class.relallvisible <= 0 || blocks == 0 {
+            0.0
+        } else {
+            (f64::from(class.relallvisible) / blocks as f64).min(1.0)
+        };
         *tuples = if heap_pages == 0 {
             0.0
         } else if class.reltuples >= 0.0 && class.relpages > 0 {
             // Rows per block of row numbers are what was counted last; blocks are those of now.
-            (f64::from(class.reltuples) / f64::from(class.relpages) * blocks as f64).round()
+            (f64::from(class.reltuples) / f64::from(class.relpages) * heap_pages as f64).round()
         } else {
             let width = pg_sys::get_rel_data_width(rel, attribute_widths).max(0) as u64;
             let each = (width.next_multiple_of(8) + 24 + 4).max(1);
-            (heap_pages as f64 * (PAGE_ROOM as f64 / each as f64).floor()).round()
+            (heap_pages as f64 * (numbers::PAGE_ROOM as f64 / each as f64).floor()).round()
         };
     }
 }

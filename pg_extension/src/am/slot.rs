@@ -273,3 +273,35 @@ pub unsafe fn store_found(slot: *mut TupleTableSlot, table: pg_sys::Oid, root: c
     // SAFETY: the caller's promise.
     unsafe { store(slot, table, tid, (found.stamp, found.newer), &found.row) };
 }
+
+/// Notes in the tuple that `slot` has, of ours or the server's own kind for heaps, where it went and who wrote it.
+///
+/// # Safety
+/// `slot` is a live slot.
+pub unsafe fn note_written(
+    slot: *mut TupleTableSlot,
+    tid: Tid,
+    stamp: Option<ssd_engine::format::row_version::Stamp>,
+) {
+    // SAFETY: both kinds of slots begin alike.
+    unsafe {
+        let ops = (*slot).tts_ops;
+        let begins_alike = is_ours(slot) || ops == &raw const pg_sys::TTSOpsHeapTuple;
+        let tuple = if begins_alike { (*slot.cast::<HeapTupleTableSlot>()).tuple } else { ptr::null_mut() };
+        if tuple.is_null() {
+            return;
+        }
+        (*tuple).t_self = tid.encode();
+        let data = &mut *(*tuple).t_data;
+        data.t_ctid = tid.encode();
+        let frozen = pg_sys::FrozenTransactionId;
+        data.t_choice.t_heap.t_xmin = stamp.map_or(frozen, |stamp| narrow(stamp.txn));
+        data.t_choice.t_heap.t_xmax = pg_sys::InvalidTransactionId;
+        data.t_choice.t_heap.t_field3.t_cid = stamp.map_or(0, |stamp| stamp.command.0);
+        data.t_infomask &= 0x000F;
+        data.t_infomask |= pg_sys::HEAP_XMAX_INVALID as u16;
+        if stamp.is_none() {
+            data.t_infomask |= pg_sys::HEAP_XMIN_FROZEN as u16;
+        }
+    }
+}

@@ -5,14 +5,14 @@ use pgrx::pg_sys::{self, TupleTableSlot};
 use ssd_engine::base::key::Kind;
 use ssd_engine::format::row_version::{RowKind, RowVersion};
 
-use super::modify::{prepare, stamp};
+use super::modify::{prepare, stamp, written};
 use super::relation::{is_logged, tree_of};
 use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
 use crate::ops::numbers;
 use crate::ops::read::{self, Found};
-use crate::ops::tid::{Root, Tid};
+use crate::ops::tid::Tid;
 use crate::ops::write::Batch;
 use crate::xact::status::Status;
 
@@ -34,15 +34,14 @@ pub unsafe extern "C-unwind" fn insert(
             externs::CheckForSerializableConflictIn(rel, std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
         });
         let row = prepare(rel, slot, std::ptr::null_mut(), options);
-        let root = Root::of_number(numbers::take(lsm, tree, 1, row.heap_bytes).or_raise());
+        let root = numbers::take(lsm, tree, std::iter::once(row.size)).or_raise()[0];
         let mut payload = token.to_le_bytes().to_vec();
         payload.extend_from_slice(&row.payload);
         let mut batch = Batch::default();
         let version = RowVersion { kind: RowKind::Speculative, number: 0, stamp: Some(stamp), payload: &payload };
         batch.version(&root.full_key(tree), &version);
         batch.write(lsm, is_logged(rel)).or_raise();
-        (*slot).tts_tid = Tid::of_root(root).encode();
-        (*slot).tts_tableOid = (*rel).rd_id;
+        written(rel, slot, Tid::of_root(root), Some(stamp));
         pg_sys::pgstat_count_heap_insert(rel, 1);
     }
 }

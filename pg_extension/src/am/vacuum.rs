@@ -3,6 +3,8 @@
 //! The rows themselves go with compactions. An entry is removed when its row has no version that anybody may see: looked up when the
 //! index asks, in a map of the rows alive at the start first. Row numbers are never used twice, so that answer stays true.
 
+use std::collections::HashSet;
+
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, VacOptValue};
 use ssd_engine::base::ids::{TreeId, TxnId};
@@ -22,6 +24,8 @@ struct Alive {
     oldest: TxnId,
     /// For each block a bit for each slot.
     blocks: Vec<u128>,
+    /// Blocks with a row that not everybody sees alike.
+    unsettled: HashSet<u32>,
     /// Rows counted.
     live: u64,
     recently_dead: u64,
@@ -29,7 +33,7 @@ struct Alive {
 
 impl Alive {
     fn count(tree: TreeId, oldest: TxnId) -> Self {
-        let mut alive = Self { tree, oldest, blocks: Vec::new(), live: 0, recently_dead: 0 };
+        let mut alive = Self { tree, oldest, blocks: Vec::new(), unsettled: HashSet::new(), live: 0, recently_dead: 0 };
         let mut groups = Groups::new(link::lsm(), tree, 0, None);
         let status = Status::now();
         while let Some(group) = groups.next_group().or_raise() {
@@ -38,10 +42,14 @@ impl Alive {
             let Some(newest) = versions.first() else { continue };
             if newest.kind.is_row() {
                 alive.live += 1;
+                if !is_seen_by_all(newest, oldest, &status).or_raise() {
+                    alive.unsettled.insert(group.root.block);
+                }
             } else if is_seen_by_all(newest, oldest, &status).or_raise() {
                 continue;
             } else {
                 alive.recently_dead += 1;
+                alive.unsettled.insert(group.root.block);
             }
             let block = group.root.block as usize;
             if alive.blocks.len() <= block {
@@ -59,7 +67,8 @@ impl Alive {
             return false;
         }
         // It may have been inserted since.
-        !read::may_be_seen(link::lsm(), self.tree, root, self.oldest, &Status::now()).or_raise()
+        let seen_by_all = |txn| txn < self.oldest;
+        !read::may_be_seen(link::lsm(), self.tree, root, &Status::now(), &seen_by_all).or_raise()
     }
 }
 
@@ -81,22 +90,28 @@ pub unsafe extern "C-unwind" fn vacuum(
         let tree = tree_of(rel);
         let oldest = widen(pg_sys::GetOldestNonRemovableTransactionId(rel));
         let mut alive = Alive::count(tree, oldest);
-        let extent = numbers::extent(link::lsm(), tree).or_raise();
+        let all_blocks = numbers::blocks(link::lsm(), tree).or_raise();
         let (mut count, mut indexes) = (0, std::ptr::null_mut());
         pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut indexes);
+        if (*params).nworkers > 0 && count > 1 && (*(*rel).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP {
+            let name = std::ffi::CStr::from_ptr((*(*rel).rd_rel).relname.data.as_ptr()).to_string_lossy();
+            pgrx::warning!(
+                "disabling parallel option of vacuum on \"{name}\" --- cannot vacuum temporary tables in parallel"
+            );
+        }
         let cleans = (*params).index_cleanup != VacOptValue::VACOPTVALUE_DISABLED;
-        let has_gaps = alive.live + alive.recently_dead < extent.next;
         for at in 0..count as usize {
             let index = *indexes.add(at);
-            vacuum_index(index, strategy, &mut alive, cleans, has_gaps);
+            vacuum_index(index, strategy, &mut alive, cleans);
         }
         pg_sys::vac_close_indexes(count, indexes, pg_sys::NoLock as i32);
-        let blocks = extent.blocks().min(u64::from(u32::MAX - 1)) as u32;
+        let blocks = all_blocks.min(u64::from(u32::MAX - 1)) as u32;
         pg_sys::vac_update_relstats(
             rel,
             blocks,
             alive.live as f64,
-            0,
+            // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
+            blocks.saturating_sub(alive.unsettled.len() as u32),
             count > 0,
             pg_sys::InvalidTransactionId,
             pg_sys::TransactionId::INVALID,
@@ -114,7 +129,6 @@ unsafe fn vacuum_index(
     strategy: pg_sys::BufferAccessStrategy,
     alive: &mut Alive,
     cleans: bool,
-    has_gaps: bool,
 ) {
     // SAFETY: as in `vacuum`.
     unsafe {
@@ -125,7 +139,7 @@ unsafe fn vacuum_index(
         info.num_heap_tuples = alive.live as f64;
         info.strategy = strategy;
         let mut stats: *mut IndexBulkDeleteResult = std::ptr::null_mut();
-        if cleans && has_gaps {
+        if cleans {
             let state = std::ptr::from_mut(alive).cast();
             stats = pg_sys::index_bulk_delete(&raw mut info, stats, Some(entry_is_dead), state);
         }

@@ -1,8 +1,11 @@
-//! Row numbers: handed out densely for a relation, never twice, across crashes and restarts.
+//! Places of new rows: handed out one after the other for a relation, never twice, across crashes and restarts.
 //!
-//! The next number of a relation is a word in shared memory. Numbers are *reserved* in the engine ahead of their use (an entry of
-//! the tree of numbers, logged), so that after a crash counting goes on above everything that was ever handed out. A relation whose
-//! word had to make room for another's is looked up in the engine again, and goes on above its reservation, too.
+//! Blocks fill as the pages of a heap would, so that sampling by blocks, ranges of ctids, BRIN and the planner find what they are
+//! used to; and no block takes more than 127 rows. Nothing is stored in such blocks.
+//!
+//! Where the next row goes is in shared memory. Blocks are *reserved* in the engine ahead of their use (an entry of the tree of
+//! numbers, logged), so that after a crash the next row goes above every place that was ever handed out. A relation whose words had
+//! to make room for another's is looked up in the engine again, and goes on above its reservation, too.
 
 use std::sync::atomic::Ordering;
 
@@ -11,34 +14,28 @@ use ssd_engine::base::ids::TreeId;
 use ssd_engine::base::key::{Kind, full_key};
 use ssd_engine::lsm::Lsm;
 
-use super::tid::{BLOCK_MAX, SLOTS};
+use super::tid::{BLOCK_MAX, Root, SLOTS};
 use super::write::Batch;
 use crate::error;
 use crate::ffi::externs;
 use crate::link::NUMBER_TREE;
 use crate::shmem::{self, Lock, NUMBER_LOCKS, NUMBER_SLOTS, NumberSlot};
 
-/// Numbers reserved at first, and at most, at once.
-const RESERVE_MIN: u64 = 8 * SLOTS;
-const RESERVE_MAX: u64 = 16_384 * SLOTS;
-/// Slots in which a relation's word may be.
+/// Blocks reserved at first, and at most, at once.
+const RESERVE_MIN: u64 = 8;
+const RESERVE_MAX: u64 = 16_384;
+/// Slots in which a relation's words may be.
 const PROBES: usize = NUMBER_SLOTS / NUMBER_LOCKS;
+/// Bytes of a heap's page that rows can take.
+pub const PAGE_ROOM: u64 = 8192 - 24;
 
-/// How far a relation has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// The next row number.
-    pub next: u64,
-    /// Bytes that a heap would have taken.
+/// A row that wants a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Bytes that a heap takes for it, with its line pointer.
     pub bytes: u64,
-}
-
-impl Extent {
-    /// Blocks that row numbers have reached.
-    #[must_use]
-    pub const fn blocks(&self) -> u64 {
-        self.next.div_ceil(SLOTS)
-    }
+    /// Bytes that a heap's page keeps free for updates.
+    pub keep_free: u64,
 }
 
 fn part(tree: TreeId) -> usize {
@@ -50,25 +47,40 @@ fn slots(part: usize) -> &'static [NumberSlot] {
     &shmem::shared().numbers[part * PROBES..(part + 1) * PROBES]
 }
 
-fn stored(lsm: &Lsm, tree: TreeId) -> Result<Extent> {
+/// The first block that no row can be in.
+fn stored(lsm: &Lsm, tree: TreeId) -> Result<u64> {
     let key = full_key(NUMBER_TREE, &tree.0.to_be_bytes());
-    let mut extent = Extent::default();
+    let mut block = 0;
     lsm.visit_versions(&key, None, &mut Vec::new(), &mut |value| {
-        if let Some((next, rest)) = value.split_first_chunk::<8>() {
-            extent.next = u64::from_le_bytes(*next);
-            extent.bytes = rest.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        }
+        block = value.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         Ok(std::ops::ControlFlow::Break(()))
     })?;
-    Ok(extent)
+    Ok(block)
 }
 
-fn store(lsm: &Lsm, tree: TreeId, extent: Extent) -> Result<()> {
+fn store(lsm: &Lsm, tree: TreeId, block: u64) -> Result<()> {
     let mut batch = Batch::default();
-    let mut value = extent.next.to_le_bytes().to_vec();
-    value.extend_from_slice(&extent.bytes.to_le_bytes());
-    batch.op(Kind::Put, &full_key(NUMBER_TREE, &tree.0.to_be_bytes()), &value);
+    batch.op(Kind::Put, &full_key(NUMBER_TREE, &tree.0.to_be_bytes()), &block.to_le_bytes());
     batch.write(lsm, true)
+}
+
+impl NumberSlot {
+    fn get(&self) -> (u64, u64, u64) {
+        let load = |word: &std::sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
+        (load(&self.block), load(&self.slot), load(&self.free))
+    }
+
+    fn set(&self, (block, slot, free): (u64, u64, u64)) {
+        self.block.store(block, Ordering::Relaxed);
+        self.slot.store(slot, Ordering::Relaxed);
+        self.free.store(free, Ordering::Relaxed);
+    }
+
+    /// Blocks in which a row may be.
+    fn blocks(&self) -> u64 {
+        let (block, slot, _) = self.get();
+        block + u64::from(slot > 0)
+    }
 }
 
 /// The relation's slot, filled from the engine when it had none. Under the part's lock.
@@ -82,101 +94,87 @@ fn slot_of(lsm: &Lsm, tree: TreeId) -> Result<&'static NumberSlot> {
     // Any other will do: its relation goes on above its reservation.
     let slot = free.unwrap_or(&slots[tree.0 as usize % PROBES]);
     slot.tree.store(tree.0, Ordering::Relaxed);
-    slot.next.store(found.next, Ordering::Relaxed);
-    slot.reserved.store(found.next, Ordering::Relaxed);
-    slot.bytes.store(found.bytes, Ordering::Relaxed);
+    slot.set((found, 0, PAGE_ROOM));
+    slot.reserved.store(found, Ordering::Relaxed);
     Ok(slot)
 }
 
-/// Hands out `count` numbers in a row for rows that take `bytes`; the first.
+/// Hands out places for rows of these sizes.
 ///
 /// # Errors
 /// I/O of the engine.
-pub fn take(lsm: &Lsm, tree: TreeId, count: u64, bytes: u64) -> Result<u64> {
-    let first = Lock::Numbers(part(tree)).with(|| -> Result<u64> {
-        let slot = slot_of(lsm, tree)?;
-        let first = slot.next.load(Ordering::Relaxed);
-        let end = first + count;
-        if end > slot.reserved.load(Ordering::Relaxed) {
-            let ahead = (end / 4).clamp(RESERVE_MIN, RESERVE_MAX);
-            let upto = end + ahead;
-            store(lsm, tree, Extent { next: upto, bytes: slot.bytes.load(Ordering::Relaxed) + bytes })?;
-            slot.reserved.store(upto, Ordering::Relaxed);
+pub fn take(lsm: &Lsm, tree: TreeId, sizes: impl Iterator<Item = Size>) -> Result<Vec<Root>> {
+    let places = Lock::Numbers(part(tree)).with(|| -> Result<Vec<Root>> {
+        let words = slot_of(lsm, tree)?;
+        let (mut block, mut slot, mut free) = words.get();
+        let mut places = Vec::new();
+        for Size { bytes, keep_free } in sizes {
+            if slot == SLOTS || (slot > 0 && free < bytes + keep_free) {
+                (block, slot, free) = (block + 1, 0, PAGE_ROOM);
+            }
+            places.push(Root { block: block as u32, slot: slot as u8 + 1 });
+            slot += 1;
+            free = free.saturating_sub(bytes);
         }
-        slot.next.store(end, Ordering::Relaxed);
-        slot.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(first)
+        if block >= words.reserved.load(Ordering::Relaxed) {
+            let upto = block + 1 + (block / 4).clamp(RESERVE_MIN, RESERVE_MAX);
+            store(lsm, tree, upto)?;
+            words.reserved.store(upto, Ordering::Relaxed);
+        }
+        words.set((block, slot, free));
+        Ok(places)
     })?;
-    if first + count > SLOTS * BLOCK_MAX {
+    if places.last().is_some_and(|last| u64::from(last.block) >= BLOCK_MAX - RESERVE_MAX) {
         error::fail(
             pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            "the table has used up its row numbers",
+            "the table has used up its places for rows",
             "Rewrite it with VACUUM FULL.",
         );
     }
-    Ok(first)
+    Ok(places)
 }
 
-/// How far the relation has come.
+/// Blocks that places of the relation have reached.
 ///
 /// # Errors
 /// I/O of the engine.
-pub fn extent(lsm: &Lsm, tree: TreeId) -> Result<Extent> {
+pub fn blocks(lsm: &Lsm, tree: TreeId) -> Result<u64> {
     // SAFETY: see the externs.
     if unsafe { externs::RecoveryInProgress() } {
         // Somebody else hands them out: only what is logged counts, and it moves on.
         return stored(lsm, tree);
     }
-    Lock::Numbers(part(tree)).with(|| {
-        let slot = slot_of(lsm, tree)?;
-        Ok(Extent { next: slot.next.load(Ordering::Relaxed), bytes: slot.bytes.load(Ordering::Relaxed) })
-    })
+    Lock::Numbers(part(tree)).with(|| Ok(slot_of(lsm, tree)?.blocks()))
 }
 
-/// Begins anew with a relation that has no rows and no index entries.
+/// Begins anew at `block` with a relation: at 0 with one that has no rows and no index entries.
 ///
 /// # Errors
 /// I/O of the engine.
-pub fn restart(lsm: &Lsm, tree: TreeId) -> Result<()> {
+pub fn begin_at(lsm: &Lsm, tree: TreeId, block: u64) -> Result<()> {
     Lock::Numbers(part(tree)).with(|| {
-        let slot = slot_of(lsm, tree)?;
-        if slot.reserved.load(Ordering::Relaxed) > 0 {
-            store(lsm, tree, Extent::default())?;
+        let words = slot_of(lsm, tree)?;
+        if words.reserved.load(Ordering::Relaxed) != block {
+            store(lsm, tree, block)?;
         }
-        slot.next.store(0, Ordering::Relaxed);
-        slot.reserved.store(0, Ordering::Relaxed);
-        slot.bytes.store(0, Ordering::Relaxed);
+        words.set((block, 0, PAGE_ROOM));
+        words.reserved.store(block, Ordering::Relaxed);
         Ok(())
     })
 }
 
-/// Gives reserved numbers back at a shutdown, so that counting goes on without a gap. Nobody takes numbers any more.
+/// Gives reserved blocks back at a shutdown, so that the next life goes on without a gap. Nobody takes places any more.
 ///
 /// # Errors
 /// I/O of the engine.
 pub fn settle(lsm: &Lsm) -> Result<()> {
-    for slot in &shmem::shared().numbers {
-        let tree = slot.tree.load(Ordering::Relaxed);
-        let next = slot.next.load(Ordering::Relaxed);
-        if tree != 0 && next < slot.reserved.load(Ordering::Relaxed) {
-            store(lsm, TreeId(tree), Extent { next, bytes: slot.bytes.load(Ordering::Relaxed) })?;
-            slot.reserved.store(next, Ordering::Relaxed);
+    for words in &shmem::shared().numbers {
+        let tree = words.tree.load(Ordering::Relaxed);
+        let blocks = words.blocks();
+        if tree != 0 && blocks < words.reserved.load(Ordering::Relaxed) {
+            store(lsm, TreeId(tree), blocks)?;
+            words.reserved.store(blocks, Ordering::Relaxed);
         }
     }
     Ok(())
-}
-
-/// Begins with a relation that is a copy of one that has come as far as `extent`.
-///
-/// # Errors
-/// I/O of the engine.
-pub fn begin_at(lsm: &Lsm, tree: TreeId, extent: Extent) -> Result<()> {
-    Lock::Numbers(part(tree)).with(|| {
-        let slot = slot_of(lsm, tree)?;
-        store(lsm, tree, extent)?;
-        slot.next.store(extent.next, Ordering::Relaxed);
-        slot.reserved.store(extent.next, Ordering::Relaxed);
-        slot.bytes.store(extent.bytes, Ordering::Relaxed);
-        Ok(())
-    })
 }

@@ -215,17 +215,29 @@ pub fn moved_to(lsm: &Lsm, tree: TreeId, root: Root, status: &dyn TxnStatus) -> 
     Ok(to)
 }
 
-/// Whether any version of the row may still be seen by somebody: a version that is not rolled back and not ended before `oldest`.
+/// Whether any version of the row may still be seen by somebody: a version that is not rolled back, and no end that everybody
+/// sees by `seen_by_all`, which is asked about the writer of a committed end.
 ///
 /// # Errors
 /// I/O, corruption.
-pub fn may_be_seen(lsm: &Lsm, tree: TreeId, root: Root, oldest: TxnId, status: &dyn TxnStatus) -> Result<bool> {
+pub fn may_be_seen(
+    lsm: &Lsm,
+    tree: TreeId,
+    root: Root,
+    status: &dyn TxnStatus,
+    seen_by_all: &dyn Fn(TxnId) -> bool,
+) -> Result<bool> {
     let mut seen = false;
     walk(lsm, &root.full_key(tree), &mut |version| {
         if !is_live(version, status)? {
             return Ok(ControlFlow::Continue(()));
         }
-        seen = version.kind.is_row() || version.stamp.is_some_and(|stamp| stamp.txn >= oldest);
+        seen = version.kind.is_row()
+            || match version.stamp {
+                None => false,
+                Some(stamp) if status.is_own(stamp.txn) => true,
+                Some(stamp) => status.state(stamp.txn)? != TxnState::Committed || !seen_by_all(stamp.txn),
+            };
         Ok(ControlFlow::Break(()))
     })?;
     Ok(seen)

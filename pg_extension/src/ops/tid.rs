@@ -1,7 +1,7 @@
 //! Where a version of a row is said to be: block and offset of a ctid, row key and version number of the engine.
 //!
 //! A row's *root* is (block, slot) with slots 1 to 127: the only form in indexes. Version n of the row has offset
-//! n × 128 + slot; version 0 is the root itself. Row numbers fill the slots of block 0, then those of block 1, and so on.
+//! n × 128 + slot; version 0 is the root itself.
 //!
 //! 1. Offsets above 0xFF7F are never made: the server gives meanings of its own to some of them.
 //! 2. Any ctid that a user makes up decodes to a place or to none; there is just no row there.
@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, ItemPointerData};
 use ssd_engine::base::ids::TreeId;
 use ssd_engine::base::key::push_tree_prefix;
 
-/// Slots of a block.
+/// Rows of a block.
 pub const SLOTS: u64 = 127;
 /// The largest version number.
 pub const NUMBER_MAX: u16 = 510;
@@ -38,18 +38,6 @@ pub struct Tid {
 }
 
 impl Root {
-    /// The place of row number `number`.
-    #[must_use]
-    pub const fn of_number(number: u64) -> Self {
-        Self { block: (number / SLOTS) as u32, slot: (number % SLOTS) as u8 + 1 }
-    }
-
-    /// The row's number.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.block as u64 * SLOTS + self.slot as u64 - 1
-    }
-
     /// The row's key in its tree.
     #[must_use]
     pub const fn key(self) -> [u8; KEY_LEN] {
@@ -111,10 +99,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_keys_and_ctids_agree() {
-        for number in [0, 1, 126, 127, 128, 1_000_000, SLOTS * BLOCK_MAX] {
-            let root = Root::of_number(number);
-            assert_eq!(root.number(), number);
+    fn keys_and_ctids_agree() {
+        for (block, slot) in [(0, 1), (0, 127), (1, 1), (1_000_000, 64), (BLOCK_MAX as u32, SLOTS as u8)] {
+            let root = Root { block, slot };
             assert_eq!(Root::from_key(&root.key()), Some(root));
             for version in [0, 1, 255, NUMBER_MAX] {
                 let tid = Tid { root, number: version };
@@ -123,7 +110,7 @@ mod tests {
                 assert!(pointer.ip_posid <= 0xFF7F);
             }
         }
-        assert!(Root::of_number(5).key() < Root::of_number(300).key());
+        assert!(Root { block: 0, slot: 127 }.key() < Root { block: 1, slot: 1 }.key());
         assert_eq!(Root::from_key(&[0, 0, 0, 0, 0]), None);
         assert_eq!(Root::from_key(&[0, 0, 0, 0]), None);
     }
