@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod bitmap;
 pub mod cluster;
 pub mod columns;
+pub mod copy;
 pub mod ddl;
 pub mod fetch;
 pub mod index_build;

@@ -62,6 +62,12 @@ static ROUTINE: Routine = Routine(pg_sys::TableAmRoutine {
     scan_sample_next_tuple: Some(sample::next_tuple),
 });
 
+/// The table of callbacks: what a relation of ours points to.
+#[must_use]
+pub const fn routine() -> *const pg_sys::TableAmRoutine {
+    &raw const ROUTINE.0
+}
+
 /// Returns the table of callbacks.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn ssdlsm_handler(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod ffi;
 pub mod guc;
 pub mod handler;
+pub mod hooks;
 pub mod link;
 pub mod ops;
 pub mod shmem;
@@ -36,4 +37,6 @@ pub unsafe extern "C-unwind" fn _PG_init() {
     shmem::install_hooks();
     wal::register();
     worker::register();
+    hooks::install();
+    xact::ends::register();
 }

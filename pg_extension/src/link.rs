@@ -25,8 +25,10 @@ use ssd_engine::{Error, Result};
 
 use crate::error::{self, OrRaise};
 use crate::ffi::externs;
+use crate::ops::trees;
 use crate::shmem::{self, Lock};
 use crate::wal;
+use crate::xact::aborted::ABORTED_TREE;
 use crate::xact::garbage::Rows;
 
 /// The tree that takes row locks the table in memory has no room for.
@@ -75,6 +77,11 @@ pub fn process() -> &'static Process {
     PROCESS.get_or_init(|| Process { store })
 }
 
+/// Whether this process has used the engine.
+pub fn is_used() -> bool {
+    PROCESS.get().is_some()
+}
+
 /// The engine's tree of files and memtables.
 pub fn lsm() -> &'static Arc<Lsm> {
     process().store.lsm()
@@ -86,7 +93,13 @@ fn open_or_attach() -> Result<Arc<Lsm>> {
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
     } else {
-        open_hosted(&directory(), options, region, parts)
+        let lsm = open_hosted(&directory(), options, region, parts)?;
+        RowLocks::new(Arc::clone(&lsm), LOCK_TREE).recover_kept()?;
+        // SAFETY: see the externs. In recovery that is for its end.
+        if shmem::shared().crashed.load(Ordering::SeqCst) != 0 && !unsafe { externs::RecoveryInProgress() } {
+            trees::reset_unlogged(&lsm)?;
+        }
+        Ok(lsm)
     }
 }
 
@@ -215,7 +228,7 @@ impl Host for Server {
     fn tree_kind(&self, tree: TreeId) -> TreeKind {
         match tree {
             LOCK_TREE => TreeKind::Locks,
-            NUMBER_TREE => TreeKind::Values,
+            NUMBER_TREE | ABORTED_TREE => TreeKind::Values,
             _ => TreeKind::Rows,
         }
     }

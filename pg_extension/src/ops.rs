@@ -5,5 +5,6 @@ pub mod groups;
 pub mod numbers;
 pub mod read;
 pub mod tid;
+pub mod trees;
 pub mod tuple;
 pub mod write;

@@ -39,6 +39,10 @@ pub struct NumberSlot {
     pub free: AtomicU64,
     /// Blocks below this are reserved in the engine.
     pub reserved: AtomicU64,
+    /// Rows that places were handed out for.
+    pub rows: AtomicU64,
+    /// Bytes that a heap takes for them.
+    pub bytes: AtomicU64,
 }
 
 /// Words shared by all processes of the server.
@@ -50,7 +54,7 @@ pub struct Shared {
     pub closing: AtomicU32,
     /// Processes that may write.
     pub attached: AtomicU32,
-    /// 1 when recovery of this life of the cluster followed a crash.
+    /// 1 when the cluster was not shut down before this life of its shared memory.
     pub crashed: AtomicU32,
     /// The guardian's latch, to wake it.
     pub guardian_latch: AtomicPtr<pg_sys::Latch>,
@@ -173,6 +177,12 @@ unsafe extern "C-unwind" fn startup() {
             std::ptr::write_bytes(region, 0, layout().size());
         }
         SHARED.store(shared.cast(), Ordering::Relaxed);
+        let mut sound = false;
+        let control = pg_sys::get_controlfile(pg_sys::DataDir, &raw mut sound);
+        if !found && (*control).state != pg_sys::DBState::DB_SHUTDOWNED {
+            (*shared.cast::<Shared>()).crashed.store(1, Ordering::SeqCst);
+        }
+        pg_sys::pfree(control.cast());
         REGION.store(region, Ordering::Relaxed);
         LOCK_ARRAY.store(pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()), Ordering::Relaxed);
     }

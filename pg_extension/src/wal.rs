@@ -7,7 +7,6 @@
 //! the end of recovery, and the wrapped replay of checkpoint records runs before each restartpoint that rests on it.
 
 use std::ffi::c_char;
-use std::sync::atomic::Ordering;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
@@ -16,7 +15,8 @@ use ssd_engine::lsm::hosted::Placed;
 
 use crate::error::OrRaise;
 use crate::ffi::externs;
-use crate::{link, shmem};
+use crate::link;
+use crate::ops::trees;
 
 /// The resource manager's number.
 pub const RMGR: u8 = 138;
@@ -81,11 +81,6 @@ unsafe fn record<'r>(reader: *mut pg_sys::XLogReaderState) -> (u8, &'r [u8], u64
 #[pg_guard]
 unsafe extern "C-unwind" fn startup() {
     link::flush_here();
-    // SAFETY: set by the startup process before this.
-    let in_archive = unsafe { pg_sys::ArchiveRecoveryRequested };
-    if !in_archive {
-        shmem::shared().crashed.store(1, Ordering::SeqCst);
-    }
     let _ = link::process();
 }
 
@@ -101,7 +96,9 @@ unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn cleanup() {
-    link::lsm().flush_below(Lsn(u64::MAX)).or_raise();
+    let lsm = link::lsm();
+    trees::reset_unlogged(lsm).or_raise();
+    lsm.flush_below(Lsn(u64::MAX)).or_raise();
 }
 
 #[pg_guard]

@@ -6,9 +6,6 @@
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, ForkNumber, RelFileNode};
-use ssd_engine::base::key::{Kind, full_key, prefix_successor};
-use ssd_engine::lsm::merge::Direction;
-use ssd_engine::lsm::scan::{Choice, Chooser, Scan};
 
 use super::relation::{is_logged, tree_of, tree_of_node};
 use crate::error::{self, OrRaise};
@@ -16,9 +13,6 @@ use crate::ffi::externs;
 use crate::link;
 use crate::ops::numbers;
 use crate::ops::write::Batch;
-
-/// Bytes of a batch that copies rows.
-const COPY_BYTES: usize = 256 << 10;
 
 /// Creates the storage of a new table, or new storage for an old one.
 #[pg_guard]
@@ -52,7 +46,7 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
             batch.delete_tree(tree);
             batch.write(lsm, true).or_raise();
         }
-        numbers::begin_at(lsm, tree, 0).or_raise();
+        numbers::begin_at(lsm, tree, numbers::Extent::default()).or_raise();
     }
 }
 
@@ -67,17 +61,8 @@ pub unsafe extern "C-unwind" fn nontransactional_truncate(rel: pg_sys::Relation)
             batch.delete_tree(tree);
             batch.write(lsm, is_logged(rel)).or_raise();
         }
-        numbers::begin_at(lsm, tree, 0).or_raise();
+        numbers::begin_at(lsm, tree, numbers::Extent::default()).or_raise();
         pg_sys::RelationTruncate(rel, 0);
-    }
-}
-
-/// Takes every version there is.
-struct Everything;
-
-impl Chooser for Everything {
-    fn choose(&mut self, _first: bool, _key: &[u8], _value: &[u8]) -> ssd_engine::Result<Choice> {
-        Ok(Choice::RowAndOlder)
     }
 }
 
@@ -103,40 +88,7 @@ pub unsafe extern "C-unwind" fn copy_data(rel: pg_sys::Relation, node: *const Re
             pg_sys::smgrimmedsync(storage, ForkNumber::INIT_FORKNUM);
         }
         pg_sys::smgrclose(storage);
-        copy_tree(from, to, is_logged(rel));
+        super::copy::tree(from, to, is_logged(rel));
         pg_sys::RelationDropStorage(rel);
     }
-}
-
-/// Copies all versions of `from` to `to`, with their writers, oldest first, and how far row numbers have come.
-pub(crate) fn copy_tree(from: ssd_engine::TreeId, to: ssd_engine::TreeId, logged: bool) {
-    let lsm = link::writer().store.lsm();
-    let start = full_key(from, &[]);
-    let prefix_len = start.len();
-    let mut scan = Scan::unanchored(lsm.clone(), start.clone(), prefix_successor(&start), Direction::Forward);
-    let mut batch = Batch::default();
-    // Versions of a row come newest first and take rising numbers, so each row's are turned around.
-    let mut row: (Vec<u8>, Vec<Vec<u8>>) = Default::default();
-    let flush_row = |row: &mut (Vec<u8>, Vec<Vec<u8>>), batch: &mut Batch| {
-        for value in row.1.drain(..).rev() {
-            batch.op(Kind::Put, &full_key(to, &row.0), &value);
-        }
-        if batch.bytes().len() > COPY_BYTES {
-            link::check_for_interrupts();
-            batch.write(lsm, logged).or_raise();
-            batch.clear();
-        }
-    };
-    while let Some((key, value)) = scan.next_chosen(&mut Everything).or_raise() {
-        let key = &key[prefix_len..];
-        if key != row.0 {
-            flush_row(&mut row, &mut batch);
-            row.0 = key.to_vec();
-        }
-        row.1.push(value.to_vec());
-    }
-    flush_row(&mut row, &mut batch);
-    batch.write(lsm, logged).or_raise();
-    let blocks = numbers::blocks(lsm, from).or_raise();
-    numbers::begin_at(lsm, to, blocks).or_raise();
 }

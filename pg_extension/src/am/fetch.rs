@@ -3,6 +3,7 @@
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, ItemPointer, TableScanDesc, TupleTableSlot};
 use ssd_engine::base::ids::TxnId;
+use ssd_engine::format::row_version::Stamp;
 use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::relation::tree_of;
@@ -43,11 +44,20 @@ pub unsafe fn note_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: 
         if pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32 {
             return;
         }
-        let mut root = Tid::of_root(tid.root).encode();
-        let writer = found.stamp.map_or(pg_sys::InvalidTransactionId, |stamp| narrow(stamp.txn));
-        externs::guarded(|| externs::PredicateLockTID(rel, &raw mut root, snapshot, writer));
+        lock_read(rel, snapshot, tid, found.stamp);
         note_passed(rel, snapshot, &found.passed);
     }
+}
+
+/// Notes for serializable transactions that the version at `tid`, which `stamp` wrote, was read.
+///
+/// # Safety
+/// Both are live.
+pub unsafe fn lock_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: Tid, stamp: Option<Stamp>) {
+    let mut place = tid.encode();
+    let writer = stamp.map_or(pg_sys::InvalidTransactionId, |stamp| narrow(stamp.txn));
+    // SAFETY: guarded; the caller's promise.
+    unsafe { externs::guarded(|| externs::PredicateLockTID(rel, &raw mut place, snapshot, writer)) };
 }
 
 /// The version that `snapshot` sees and that is at `tid` exactly; whether there is one.

@@ -77,6 +77,7 @@ pub unsafe extern "C-unwind" fn tuple(
             }
             return false;
         }
+        super::scan::count_block(rel);
         let place = Tid { root, number: found.number };
         super::fetch::note_read(rel, snapshot, place, &found);
         slot::store_found(slot, (*rel).rd_id, root, &found);

@@ -13,7 +13,7 @@ use super::slot;
 use super::wait::{Queue, mode_of};
 use crate::error::{self, OrRaise};
 use crate::link;
-use crate::ops::change::{Next, Verdict, Wish, judge, next_tid};
+use crate::ops::change::{Next, Verdict, Wish, in_the_way_at, judge, next_tid};
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
 use crate::ops::write::Moved;
@@ -47,8 +47,14 @@ pub unsafe extern "C-unwind" fn tuple(
         let result = loop {
             match locker.attempt(place) {
                 Verdict::Free { successor } => {
-                    if let Some(Next::Moved(Moved { to: Some(root), .. })) = successor {
-                        locker.follow(root);
+                    if let Some(Next::Moved(Moved { to: Some(root), .. })) = successor
+                        && let Some(on) = locker.follow(root)
+                    {
+                        if queue.wait(place, on) {
+                            continue;
+                        }
+                        (*tmfd).xmax = narrow(on);
+                        break TM_Result::TM_WouldBlock;
                     }
                     break TM_Result::TM_Ok;
                 }
@@ -68,8 +74,13 @@ pub unsafe extern "C-unwind" fn tuple(
                     }
                     let Some(next) = next_tid(place, next) else { break TM_Result::TM_Deleted };
                     (*tmfd).traversed = true;
-                    match newest(tree, next) {
+                    match newest(tree, next, cid) {
                         Newest::Here(newest) => place = newest,
+                        Newest::OwnLater(by) => {
+                            (*tmfd).xmax = narrow(by.txn);
+                            (*tmfd).cmax = by.command.0;
+                            break TM_Result::TM_SelfModified;
+                        }
                         Newest::Gone => break TM_Result::TM_Deleted,
                         Newest::Writing(on) => {
                             if !queue.wait(next, on) {
@@ -107,10 +118,12 @@ enum Newest {
     Gone,
     /// To a version that a running transaction has just written.
     Writing(TxnId),
+    /// To one that this transaction wrote, with a command that does not see it.
+    OwnLater(Stamp),
 }
 
 /// The newest committed version from `from` on.
-fn newest(tree: TreeId, from: Tid) -> Newest {
+fn newest(tree: TreeId, from: Tid, cid: u32) -> Newest {
     use ssd_engine::format::row_version::RowKind;
     use ssd_engine::mvcc::status::{TxnState, TxnStatus};
     let status = Status::now();
@@ -118,7 +131,7 @@ fn newest(tree: TreeId, from: Tid) -> Newest {
     let mut root = from.root;
     loop {
         let mut found: Option<(RowKind, u16, Option<Root>)> = None;
-        let mut writing = None;
+        let (mut writing, mut own_later) = (None, None);
         let walked = read::walk(lsm, &root.full_key(tree), &mut |version| {
             if let Some(stamp) = version.stamp
                 && !status.is_own(stamp.txn)
@@ -132,6 +145,10 @@ fn newest(tree: TreeId, from: Tid) -> Newest {
                     TxnState::Committed => {}
                 }
             }
+            if let Some(stamp) = version.stamp.filter(|stamp| status.is_own(stamp.txn) && stamp.command.0 >= cid) {
+                own_later = Some(stamp);
+                return Ok(std::ops::ControlFlow::Break(()));
+            }
             let to = match version.kind {
                 RowKind::Moved => Moved::decode(version.payload)?.to,
                 _ => None,
@@ -140,6 +157,9 @@ fn newest(tree: TreeId, from: Tid) -> Newest {
             Ok(std::ops::ControlFlow::Break(()))
         });
         walked.or_raise();
+        if let Some(stamp) = own_later {
+            return Newest::OwnLater(stamp);
+        }
         match (found, writing) {
             (Some((kind, number, _)), _) if kind.is_row() => return Newest::Here(Tid { root, number }),
             (Some((RowKind::Moved, _, Some(to))), _) => root = to,
@@ -181,8 +201,14 @@ impl Locker {
         verdict.or_raise()
     }
 
-    /// A running transaction is moving the row to `root`: locks it there, too.
-    fn follow(&self, root: Root) {
-        add_lock(root, self.tree, self.mode, self.stamp);
+    /// Somebody has moved the row to `root`, keeping its key: locks it there, too. Who is in the way of that.
+    fn follow(&self, root: Root) -> Option<TxnId> {
+        let status = Status::now();
+        let wish = Wish { command: self.cid, mode: self.mode, is_lock: true, status: &status };
+        let other = in_the_way_at(link::lsm(), self.tree, root, &wish).or_raise();
+        if other.is_none() {
+            add_lock(root, self.tree, self.mode, self.stamp);
+        }
+        other
     }
 }

@@ -342,11 +342,11 @@ pub unsafe extern "C-unwind" fn delete(
 
 /// Tells serializable transactions that a row is about to be changed.
 pub(super) unsafe fn check_conflict_in(rel: pg_sys::Relation, tid: Tid) {
-    let mut root = Tid::of_root(tid.root).encode();
+    let mut place = tid.encode();
     // SAFETY: guarded; the relation is open.
     unsafe {
         externs::guarded(|| {
-            externs::CheckForSerializableConflictIn(rel, &raw mut root, pg_sys::InvalidBlockNumber);
+            externs::CheckForSerializableConflictIn(rel, &raw mut place, pg_sys::InvalidBlockNumber);
         });
     }
 }
@@ -416,17 +416,22 @@ pub unsafe extern "C-unwind" fn update(
             batch.put(&full, number, stamp, &row.payload);
             Tid { root: place.root, number }
         };
-        let mut holders = Vec::new();
+        let (mut holders, mut was_locked) = (Vec::new(), false);
         let result = change.run(&mut queue, tmfd, &mut |_| {
+            let hash = lock_hash(&full);
             if moves {
                 holders = change::holders(locks, tree, place.root, &status)?;
             }
+            was_locked = locks.in_the_way(hash, Mode::KeyShare, &status)?.1;
             batch.try_write(lsm, logged)
         });
         queue.leave();
         if result == TM_Result::TM_Ok {
             carry_locks(locks, tree, new.root, &holders);
             written(rel, slot, new, Some(stamp));
+            if was_locked {
+                super::slot::note_locker(slot, stamp);
+            }
             *update_indexes = moves;
             pg_sys::pgstat_count_heap_update(rel, !moves);
         }

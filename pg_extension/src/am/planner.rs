@@ -16,7 +16,7 @@ const BLOCK: u64 = pg_sys::BLCKSZ as u64;
 /// `rel` is open.
 pub unsafe fn blocks(rel: pg_sys::Relation) -> u64 {
     // SAFETY: the caller's promise.
-    numbers::blocks(link::lsm(), unsafe { tree_of(rel) }).or_raise()
+    numbers::extent(link::lsm(), unsafe { tree_of(rel) }).or_raise().blocks
 }
 
 /// The size of a fork: for the main fork, of all blocks that ctids have reached.
@@ -59,8 +59,9 @@ pub unsafe extern "C-unwind" fn estimate_size(
     // SAFETY: the server's arguments.
     unsafe {
         let class = &*(*rel).rd_rel;
-        let blocks = blocks(rel);
-        let mut heap_pages = blocks;
+        let extent = numbers::extent(link::lsm(), tree_of(rel)).or_raise();
+        let blocks = extent.blocks;
+        let mut heap_pages = extent.heap_pages();
         if heap_pages < 10 && class.reltuples < 0.0 && !class.relhassubclass {
             heap_pages = 10;
         }
@@ -74,7 +75,7 @@ pub unsafe extern "C-unwind" fn estimate_size(
             0.0
         } else if class.reltuples >= 0.0 && class.relpages > 0 {
             // Rows per block of row numbers are what was counted last; blocks are those of now.
-            (f64::from(class.reltuples) / f64::from(class.relpages) * heap_pages as f64).round()
+            (f64::from(class.reltuples) / f64::from(class.relpages) * blocks as f64).round()
         } else {
             let width = pg_sys::get_rel_data_width(rel, attribute_widths).max(0) as u64;
             let each = (width.next_multiple_of(8) + 24 + 4).max(1);

@@ -13,6 +13,19 @@ pub fn tree_of_node(node: &pg_sys::RelFileNode) -> TreeId {
     TreeId(((u64::from(u32::from(node.dbNode)) + 1) << 32) | u64::from(u32::from(node.relNode)))
 }
 
+/// The numbers of all trees of a database.
+#[must_use]
+pub fn trees_of_database(database: pg_sys::Oid) -> std::ops::Range<u64> {
+    let number = u64::from(u32::from(database)) + 1;
+    number << 32..(number + 1) << 32
+}
+
+/// Database and file number of a tree.
+#[must_use]
+pub const fn node_of_tree(tree: TreeId) -> (u32, u32) {
+    (((tree.0 >> 32) as u32).wrapping_sub(1), tree.0 as u32)
+}
+
 /// The tree of `rel`.
 ///
 /// # Safety

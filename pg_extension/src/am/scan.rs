@@ -159,6 +159,18 @@ unsafe fn count_scan(rel: pg_sys::Relation) {
     }
 }
 
+/// Counts a block that was read; what is read in place of blocks comes from caches of the engine's.
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn count_block(rel: pg_sys::Relation) {
+    // SAFETY: the caller's promise.
+    if let Some(counts) = unsafe { counts(rel) } {
+        counts.t_blocks_fetched += 1;
+        counts.t_blocks_hit += 1;
+    }
+}
+
 /// The relation's counters of this transaction, when it is counted.
 ///
 /// # Safety
@@ -292,11 +304,22 @@ pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot:
             }
             let (_, bytes) = crate::ops::read::row_of(&row.version).or_raise();
             slot::store(slot, (*rel).rd_id, tid, (row.version.stamp, row.newer), bytes);
+            if (*scan).rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN == 0
+                && pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
+                && !pg_snapshot.is_null()
+            {
+                super::fetch::lock_read(rel, pg_snapshot, tid, row.version.stamp);
+            }
             break Some(root);
         };
         let passed = rows.take_passed();
         if !passed.is_empty() && !pg_snapshot.is_null() {
             super::fetch::note_passed(rel, pg_snapshot, &passed);
+        }
+        if let Some(root) = found
+            && state.last.is_none_or(|last| last.block != root.block)
+        {
+            count_block(rel);
         }
         // At its end a scan can be turned around, and begins with the row at that end.
         if found.is_none() {

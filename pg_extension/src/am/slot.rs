@@ -305,3 +305,21 @@ pub unsafe fn note_written(
         }
     }
 }
+
+/// Notes in the tuple that [`note_written`] has dealt with that its writer has the row locked, too: a heap's tuple says so.
+///
+/// # Safety
+/// `slot` is a live slot.
+pub unsafe fn note_locker(slot: *mut TupleTableSlot, stamp: ssd_engine::format::row_version::Stamp) {
+    // SAFETY: as in `note_written`.
+    unsafe {
+        let begins_alike = is_ours(slot) || (*slot).tts_ops == &raw const pg_sys::TTSOpsHeapTuple;
+        let tuple = if begins_alike { (*slot.cast::<HeapTupleTableSlot>()).tuple } else { ptr::null_mut() };
+        if !tuple.is_null() {
+            let data = &mut *(*tuple).t_data;
+            data.t_choice.t_heap.t_xmax = narrow(stamp.txn);
+            data.t_infomask &= !(pg_sys::HEAP_XMAX_INVALID as u16);
+            data.t_infomask |= (pg_sys::HEAP_XMAX_LOCK_ONLY | pg_sys::HEAP_XMAX_EXCL_LOCK) as u16;
+        }
+    }
+}

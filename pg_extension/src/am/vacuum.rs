@@ -1,9 +1,12 @@
 //! VACUUM: removes index entries of rows that nobody can see any more, and counts.
 //!
+//! Every version's writer is looked at, and those who rolled back are remembered, so that the server may forget who committed: that
+//! is what freezing amounts to here.
+//!
 //! The rows themselves go with compactions. An entry is removed when its row has no version that anybody may see: looked up when the
 //! index asks, in a map of the rows alive at the start first. Row numbers are never used twice, so that answer stays true.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, VacOptValue};
@@ -15,6 +18,7 @@ use crate::link;
 use crate::ops::groups::{Groups, is_seen_by_all};
 use crate::ops::tid::Tid;
 use crate::ops::{numbers, read};
+use crate::xact::aborted;
 use crate::xact::ids::widen;
 use crate::xact::status::Status;
 
@@ -29,16 +33,21 @@ struct Alive {
     /// Rows counted.
     live: u64,
     recently_dead: u64,
+    /// Who rolled back and has left versions behind.
+    aborted: BTreeSet<TxnId>,
 }
 
 impl Alive {
     fn count(tree: TreeId, oldest: TxnId) -> Self {
-        let mut alive = Self { tree, oldest, blocks: Vec::new(), unsettled: HashSet::new(), live: 0, recently_dead: 0 };
+        let mut alive = Self { tree, oldest, blocks: Vec::new(), unsettled: HashSet::new(), live: 0, recently_dead: 0, aborted: BTreeSet::new() };
         let mut groups = Groups::new(link::lsm(), tree, 0, None);
         let status = Status::now();
         while let Some(group) = groups.next_group().or_raise() {
             link::check_for_interrupts();
             let versions = group.live(&status).or_raise();
+            if versions.len() < group.versions.len() {
+                alive.aborted.extend(group.rolled_back(&status).or_raise());
+            }
             let Some(newest) = versions.first() else { continue };
             if newest.kind.is_row() {
                 alive.live += 1;
@@ -78,6 +87,35 @@ unsafe extern "C-unwind" fn entry_is_dead(tid: ItemPointer, alive: *mut std::ffi
     unsafe { (*alive.cast::<Alive>()).is_dead(&*tid) }
 }
 
+/// How far transaction ids are settled by a vacuum.
+struct Limits {
+    oldest: pg_sys::TransactionId,
+    freeze: pg_sys::TransactionId,
+    multi: pg_sys::MultiXactId,
+}
+
+impl Limits {
+    unsafe fn of(rel: pg_sys::Relation, params: &pg_sys::VacuumParams) -> Self {
+        let (mut oldest, mut freeze) = (pg_sys::InvalidTransactionId, pg_sys::InvalidTransactionId);
+        let (mut oldest_multi, mut multi) = (pg_sys::TransactionId::INVALID, pg_sys::TransactionId::INVALID);
+        // SAFETY: guarded; as the server does for heaps.
+        unsafe {
+            pg_sys::vacuum_set_xid_limits(
+                rel,
+                params.freeze_min_age,
+                params.freeze_table_age,
+                params.multixact_freeze_min_age,
+                params.multixact_freeze_table_age,
+                &raw mut oldest,
+                &raw mut oldest_multi,
+                &raw mut freeze,
+                &raw mut multi,
+            );
+        }
+        Self { oldest, freeze, multi }
+    }
+}
+
 /// Vacuums a table.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn vacuum(
@@ -88,9 +126,11 @@ pub unsafe extern "C-unwind" fn vacuum(
     // SAFETY: the server's arguments; as the server does for heaps.
     unsafe {
         let tree = tree_of(rel);
-        let oldest = widen(pg_sys::GetOldestNonRemovableTransactionId(rel));
+        let limits = Limits::of(rel, &*params);
+        let oldest = widen(limits.oldest);
         let mut alive = Alive::count(tree, oldest);
-        let all_blocks = numbers::blocks(link::lsm(), tree).or_raise();
+        let all_blocks = numbers::extent(link::lsm(), tree).or_raise().blocks;
+        aborted::remember(&alive.aborted).or_raise();
         let (mut count, mut indexes) = (0, std::ptr::null_mut());
         pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut indexes);
         if (*params).nworkers > 0 && count > 1 && (*(*rel).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP {
@@ -113,8 +153,8 @@ pub unsafe extern "C-unwind" fn vacuum(
             // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
             blocks.saturating_sub(alive.unsettled.len() as u32),
             count > 0,
-            pg_sys::InvalidTransactionId,
-            pg_sys::TransactionId::INVALID,
+            limits.freeze,
+            limits.multi,
             std::ptr::null_mut(),
             std::ptr::null_mut(),
             false,

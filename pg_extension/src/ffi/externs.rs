@@ -43,6 +43,23 @@ unsafe extern "C-unwind" {
     pub fn table_block_parallelscan_estimate(rel: Relation) -> usize;
     pub fn table_block_parallelscan_initialize(rel: Relation, scan: pgrx::pg_sys::ParallelTableScanDesc) -> usize;
     pub fn table_block_parallelscan_reinitialize(rel: Relation, scan: pgrx::pg_sys::ParallelTableScanDesc);
+    pub fn standard_ExecutorStart(query: *mut pgrx::pg_sys::QueryDesc, flags: i32);
+    pub fn standard_ExecutorRun(query: *mut pgrx::pg_sys::QueryDesc, direction: i32, count: u64, once: bool);
+    pub fn standard_ProcessUtility(
+        statement: *mut pgrx::pg_sys::PlannedStmt,
+        text: *const std::ffi::c_char,
+        read_only: bool,
+        context: u32,
+        params: pgrx::pg_sys::ParamListInfo,
+        environment: *mut pgrx::pg_sys::QueryEnvironment,
+        dest: *mut pgrx::pg_sys::DestReceiver,
+        completion: *mut pgrx::pg_sys::QueryCompletion,
+    );
+    pub fn planstate_tree_walker(
+        state: *mut pgrx::pg_sys::PlanState,
+        walker: unsafe extern "C-unwind" fn(*mut pgrx::pg_sys::PlanState, *mut std::ffi::c_void) -> bool,
+        context: *mut std::ffi::c_void,
+    ) -> bool;
     // -- cannot raise -----------------------------------------------------------------------------------------
     /// Compares bytes.
     pub fn datumIsEqual(a: pgrx::pg_sys::Datum, b: pgrx::pg_sys::Datum, by_value: bool, len: i32) -> bool;

@@ -88,17 +88,18 @@ pub fn judge(
 ) -> Result<Verdict> {
     let status = wish.status;
     let full = tid.root.full_key(tree);
-    let mut successor: Option<(Next, Stamp, Mode)> = None;
+    // What came after the version, newest first.
+    let mut newer: Vec<(Next, Stamp, Mode)> = Vec::new();
     let mut verdict = Verdict::Invisible;
     walk(lsm, &full, &mut |version| {
         if version.kind.is_row() && version.number == tid.number {
             let Some(time) = own_time(version.stamp, wish)? else { return Ok(ControlFlow::Continue(())) };
             (found.number, found.stamp) = (version.number, version.stamp);
-            found.newer = successor.map(|(_, stamp, _)| stamp);
+            found.newer = newer.last().map(|(_, stamp, _)| *stamp);
             found.row.clear();
             found.row.extend_from_slice(row_of(version)?.1);
             if time {
-                verdict = after(successor, wish)?;
+                verdict = after(&newer, wish)?;
             }
             return Ok(ControlFlow::Break(()));
         }
@@ -111,7 +112,7 @@ pub fn judge(
             RowKind::Tombstone => Next::Deleted,
             RowKind::Moved => Next::Moved(Moved::decode(version.payload)?),
         };
-        successor = Some((next, stamp, mode_of(version.kind, version.payload)?));
+        newer.push((next, stamp, mode_of(version.kind, version.payload)?));
         Ok(ControlFlow::Continue(()))
     })?;
     if let Verdict::Free { .. } = verdict {
@@ -136,17 +137,47 @@ fn own_time(stamp: Option<Stamp>, wish: &Wish<'_>) -> Result<Option<bool>> {
     })
 }
 
-fn after(successor: Option<(Next, Stamp, Mode)>, wish: &Wish<'_>) -> Result<Verdict> {
-    let Some((next, by, mode)) = successor else { return Ok(Verdict::Free { successor: None }) };
+fn after(newer: &[(Next, Stamp, Mode)], wish: &Wish<'_>) -> Result<Verdict> {
+    let Some(&(next, by, _)) = newer.last() else { return Ok(Verdict::Free { successor: None }) };
     if wish.status.is_own(by.txn) {
         return Ok(if by.command.0 >= wish.command { Verdict::SelfModified(by, next) } else { Verdict::SelfChangedBefore });
     }
+    // A lock that only wants the key to stay goes along with changes that keep it, committed or not.
+    let in_the_way = |&&(_, _, mode): &&(Next, Stamp, Mode)| !wish.is_lock || wish.mode.conflicts(mode);
+    let Some(&(_, by, _)) = newer.iter().rev().find(in_the_way) else {
+        return Ok(Verdict::Free { successor: Some(next) });
+    };
     Ok(match wish.status.state(by.txn)? {
         TxnState::Committed => Verdict::Changed(by, next),
-        TxnState::InProgress if wish.is_lock && !wish.mode.conflicts(mode) => Verdict::Free { successor: Some(next) },
         // Rolled back since it was passed: whoever asks comes again and finds it so.
         TxnState::InProgress | TxnState::Aborted => Verdict::Wait { on: by.txn, is_lock: false },
     })
+}
+
+/// Who is in the way of a lock that follows its row to `root`, where somebody has moved it.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn in_the_way_at(lsm: &Lsm, tree: TreeId, root: Root, wish: &Wish<'_>) -> Result<Option<TxnId>> {
+    let (mut other, mut onward) = (None, None);
+    walk(lsm, &root.full_key(tree), &mut |version| {
+        let Some(stamp) = version.stamp else { return Ok(ControlFlow::Break(())) };
+        if wish.status.is_own(stamp.txn) || wish.status.state(stamp.txn)? != TxnState::InProgress {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if wish.mode.conflicts(mode_of(version.kind, version.payload)?) {
+            other = Some(stamp.txn);
+            return Ok(ControlFlow::Break(()));
+        }
+        if version.kind == RowKind::Moved {
+            onward = Moved::decode(version.payload)?.to;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    match (other, onward) {
+        (None, Some(root)) => in_the_way_at(lsm, tree, root, wish),
+        _ => Ok(other),
+    }
 }
 
 /// The place of what came after a version of the row at `root`; the version's own place when the row has ended.

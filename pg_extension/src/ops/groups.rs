@@ -86,6 +86,24 @@ impl Groups {
 }
 
 impl Group {
+    /// The writers of the row's versions that were rolled back.
+    ///
+    /// # Errors
+    /// Corruption.
+    pub fn rolled_back(&self, status: &dyn TxnStatus) -> Result<Vec<TxnId>> {
+        let mut out = Vec::new();
+        for bytes in &self.versions {
+            let version = decode(bytes).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
+            if let Some(stamp) = version.stamp
+                && !status.is_own(stamp.txn)
+                && status.state(stamp.txn)? == TxnState::Aborted
+            {
+                out.push(stamp.txn);
+            }
+        }
+        Ok(out)
+    }
+
     /// The row's versions that were not rolled back, newest first.
     ///
     /// # Errors

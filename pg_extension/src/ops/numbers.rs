@@ -29,6 +29,29 @@ const PROBES: usize = NUMBER_SLOTS / NUMBER_LOCKS;
 /// Bytes of a heap's page that rows can take.
 pub const PAGE_ROOM: u64 = 8192 - 24;
 
+/// How far a relation has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Blocks in which a row may be.
+    pub blocks: u64,
+    /// Rows that places were handed out for.
+    pub rows: u64,
+    /// Bytes that a heap takes for them.
+    pub bytes: u64,
+}
+
+impl Extent {
+    /// Pages that a heap takes for the rows. Fewer than blocks where rows are so short that more than 127 fit a page.
+    #[must_use]
+    pub fn heap_pages(&self) -> u64 {
+        if self.rows == 0 {
+            return self.blocks;
+        }
+        let each = self.bytes.div_ceil(self.rows).max(1);
+        self.rows.div_ceil((PAGE_ROOM / each).max(1)).min(self.blocks)
+    }
+}
+
 /// A row that wants a place.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -47,20 +70,22 @@ fn slots(part: usize) -> &'static [NumberSlot] {
     &shmem::shared().numbers[part * PROBES..(part + 1) * PROBES]
 }
 
-/// The first block that no row can be in.
-fn stored(lsm: &Lsm, tree: TreeId) -> Result<u64> {
+/// What the engine knows: its blocks are the reserved ones.
+fn stored(lsm: &Lsm, tree: TreeId) -> Result<Extent> {
     let key = full_key(NUMBER_TREE, &tree.0.to_be_bytes());
-    let mut block = 0;
+    let mut extent = Extent::default();
     lsm.visit_versions(&key, None, &mut Vec::new(), &mut |value| {
-        block = value.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let word = |at: usize| value.get(8 * at..8 * at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
+        extent = Extent { blocks: word(0), rows: word(1), bytes: word(2) };
         Ok(std::ops::ControlFlow::Break(()))
     })?;
-    Ok(block)
+    Ok(extent)
 }
 
-fn store(lsm: &Lsm, tree: TreeId, block: u64) -> Result<()> {
+fn store(lsm: &Lsm, tree: TreeId, Extent { blocks, rows, bytes }: Extent) -> Result<()> {
     let mut batch = Batch::default();
-    batch.op(Kind::Put, &full_key(NUMBER_TREE, &tree.0.to_be_bytes()), &block.to_le_bytes());
+    let value = [blocks, rows, bytes].map(u64::to_le_bytes).concat();
+    batch.op(Kind::Put, &full_key(NUMBER_TREE, &tree.0.to_be_bytes()), &value);
     batch.write(lsm, true)
 }
 
@@ -76,10 +101,18 @@ impl NumberSlot {
         self.free.store(free, Ordering::Relaxed);
     }
 
-    /// Blocks in which a row may be.
-    fn blocks(&self) -> u64 {
+    fn extent(&self) -> Extent {
         let (block, slot, _) = self.get();
-        block + u64::from(slot > 0)
+        let (rows, bytes) = (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        Extent { blocks: block + u64::from(slot > 0), rows, bytes }
+    }
+
+    /// Begins at the first block after `extent`.
+    fn begin(&self, extent: Extent) {
+        self.set((extent.blocks, 0, PAGE_ROOM));
+        self.reserved.store(extent.blocks, Ordering::Relaxed);
+        self.rows.store(extent.rows, Ordering::Relaxed);
+        self.bytes.store(extent.bytes, Ordering::Relaxed);
     }
 }
 
@@ -94,8 +127,7 @@ fn slot_of(lsm: &Lsm, tree: TreeId) -> Result<&'static NumberSlot> {
     // Any other will do: its relation goes on above its reservation.
     let slot = free.unwrap_or(&slots[tree.0 as usize % PROBES]);
     slot.tree.store(tree.0, Ordering::Relaxed);
-    slot.set((found, 0, PAGE_ROOM));
-    slot.reserved.store(found, Ordering::Relaxed);
+    slot.begin(found);
     Ok(slot)
 }
 
@@ -108,20 +140,23 @@ pub fn take(lsm: &Lsm, tree: TreeId, sizes: impl Iterator<Item = Size>) -> Resul
         let words = slot_of(lsm, tree)?;
         let (mut block, mut slot, mut free) = words.get();
         let mut places = Vec::new();
+        let Extent { mut rows, bytes: mut total, .. } = words.extent();
         for Size { bytes, keep_free } in sizes {
             if slot == SLOTS || (slot > 0 && free < bytes + keep_free) {
                 (block, slot, free) = (block + 1, 0, PAGE_ROOM);
             }
             places.push(Root { block: block as u32, slot: slot as u8 + 1 });
-            slot += 1;
+            (slot, rows, total) = (slot + 1, rows + 1, total + bytes);
             free = free.saturating_sub(bytes);
         }
         if block >= words.reserved.load(Ordering::Relaxed) {
             let upto = block + 1 + (block / 4).clamp(RESERVE_MIN, RESERVE_MAX);
-            store(lsm, tree, upto)?;
+            store(lsm, tree, Extent { blocks: upto, rows, bytes: total })?;
             words.reserved.store(upto, Ordering::Relaxed);
         }
         words.set((block, slot, free));
+        words.rows.store(rows, Ordering::Relaxed);
+        words.bytes.store(total, Ordering::Relaxed);
         Ok(places)
     })?;
     if places.last().is_some_and(|last| u64::from(last.block) >= BLOCK_MAX - RESERVE_MAX) {
@@ -134,31 +169,30 @@ pub fn take(lsm: &Lsm, tree: TreeId, sizes: impl Iterator<Item = Size>) -> Resul
     Ok(places)
 }
 
-/// Blocks that places of the relation have reached.
+/// How far the relation has come.
 ///
 /// # Errors
 /// I/O of the engine.
-pub fn blocks(lsm: &Lsm, tree: TreeId) -> Result<u64> {
+pub fn extent(lsm: &Lsm, tree: TreeId) -> Result<Extent> {
     // SAFETY: see the externs.
     if unsafe { externs::RecoveryInProgress() } {
         // Somebody else hands them out: only what is logged counts, and it moves on.
         return stored(lsm, tree);
     }
-    Lock::Numbers(part(tree)).with(|| Ok(slot_of(lsm, tree)?.blocks()))
+    Lock::Numbers(part(tree)).with(|| Ok(slot_of(lsm, tree)?.extent()))
 }
 
-/// Begins anew at `block` with a relation: at 0 with one that has no rows and no index entries.
+/// Begins anew with a relation after `extent`: the default for one that has no rows and no index entries.
 ///
 /// # Errors
 /// I/O of the engine.
-pub fn begin_at(lsm: &Lsm, tree: TreeId, block: u64) -> Result<()> {
+pub fn begin_at(lsm: &Lsm, tree: TreeId, extent: Extent) -> Result<()> {
     Lock::Numbers(part(tree)).with(|| {
         let words = slot_of(lsm, tree)?;
-        if words.reserved.load(Ordering::Relaxed) != block {
-            store(lsm, tree, block)?;
+        if words.reserved.load(Ordering::Relaxed) != extent.blocks {
+            store(lsm, tree, extent)?;
         }
-        words.set((block, 0, PAGE_ROOM));
-        words.reserved.store(block, Ordering::Relaxed);
+        words.begin(extent);
         Ok(())
     })
 }
@@ -170,10 +204,10 @@ pub fn begin_at(lsm: &Lsm, tree: TreeId, block: u64) -> Result<()> {
 pub fn settle(lsm: &Lsm) -> Result<()> {
     for words in &shmem::shared().numbers {
         let tree = words.tree.load(Ordering::Relaxed);
-        let blocks = words.blocks();
-        if tree != 0 && blocks < words.reserved.load(Ordering::Relaxed) {
-            store(lsm, TreeId(tree), blocks)?;
-            words.reserved.store(blocks, Ordering::Relaxed);
+        let extent = words.extent();
+        if tree != 0 && extent.blocks < words.reserved.load(Ordering::Relaxed) {
+            store(lsm, TreeId(tree), extent)?;
+            words.reserved.store(extent.blocks, Ordering::Relaxed);
         }
     }
     Ok(())

@@ -1,10 +1,14 @@
 //! A compactor: runs the engine's jobs one after the other.
 
+use std::sync::atomic::Ordering;
+
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
 use super::{Role, nap, play, take_signals, told_to_end};
-use crate::{error, link};
+use crate::ffi::externs;
+use crate::ops::trees;
+use crate::{error, link, shmem};
 
 /// Milliseconds between two looks for work.
 const IDLE_MS: i64 = 200;
@@ -20,6 +24,7 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
     // An error raised by the server in the middle of a job would leave locks of the engine broken: it is a panic.
     // SAFETY: a counter of this process.
     unsafe { pg_sys::CritSectionCount += 1 };
+    let mut collected_at = 0;
     loop {
         super::at_work();
         if told_to_end() {
@@ -27,7 +32,10 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
         }
         let pause = match link::lsm().run_next_job() {
             Ok(true) => 0,
-            Ok(false) => IDLE_MS,
+            Ok(false) => {
+                collect(&mut collected_at);
+                IDLE_MS
+            }
             Err(_) if told_to_end() => break,
             Err(failed) => {
                 error::report(&failed, pgrx::PgLogLevel::LOG);
@@ -42,5 +50,19 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
     unsafe {
         pg_sys::CritSectionCount = 0;
         pg_sys::proc_exit(1);
+    }
+}
+
+/// Once after each checkpoint, which is when files of dropped relations go: ends the trees whose files are gone.
+fn collect(collected_at: &mut u64) {
+    // SAFETY: see the externs.
+    let (redo, in_recovery) = unsafe { (externs::GetRedoRecPtr(), externs::RecoveryInProgress()) };
+    if in_recovery || redo == *collected_at || shmem::shared().armed.load(Ordering::SeqCst) == 0 {
+        return;
+    }
+    let _ = link::writer();
+    match trees::collect(link::lsm()) {
+        Ok(_) => *collected_at = redo,
+        Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),
     }
 }

@@ -11,7 +11,9 @@ use ssd_engine::base::ids::TxnId;
 use ssd_engine::mvcc::snapshot::TxnSnapshot;
 use ssd_engine::mvcc::status::{TxnState, TxnStatus};
 
+use super::aborted;
 use super::ids::narrow;
+use crate::error::OrRaise;
 use crate::ffi::externs;
 
 const REMEMBERED: usize = 4096;
@@ -49,6 +51,11 @@ pub(crate) fn state_of(txn: TxnId) -> TxnState {
         return if known & COMMITTED == 0 { TxnState::Aborted } else { TxnState::Committed };
     }
     let xid = narrow(txn);
+    if aborted::is_forgotten(txn) {
+        let noted = aborted::was_noted(txn).or_raise();
+        ENDED.with_borrow_mut(|ended| ended[at] = txn.0 | if noted { 0 } else { COMMITTED });
+        return if noted { TxnState::Aborted } else { TxnState::Committed };
+    }
     // SAFETY: guarded.
     if unsafe { pg_sys::TransactionIdIsInProgress(xid) } {
         return TxnState::InProgress;
