@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::Result;
-use crate::spec::{Measured, Spec};
+use crate::spec::{Measured, Spec, Step, TxnStep};
 
 /// Does what the JSON in `spec` says and prints what it measured as one line of JSON.
 ///
@@ -27,6 +27,9 @@ fn die_with_parent() {
 }
 
 fn run_on(spec: &Spec) -> Result<Measured> {
+    if let Step::Txn(step) = spec.step {
+        return run_transactions(spec, step);
+    }
     match spec.store.as_str() {
         crate::store::OURS => crate::drive::run::<crate::store::ours::Ours>(spec),
         #[cfg(feature = "rocksdb")]
@@ -34,5 +37,17 @@ fn run_on(spec: &Spec) -> Result<Measured> {
         #[cfg(feature = "fjall")]
         "fjall" => crate::drive::run::<crate::store::fjall::Fjall>(spec),
         other => Err(format!("this build has no store \"{other}\"").into()),
+    }
+}
+
+fn run_transactions(spec: &Spec, step: TxnStep) -> Result<Measured> {
+    match spec.store.as_str() {
+        crate::store::OURS => crate::txn::drive::run::<crate::txn::ours::Ours<false>>(spec, step),
+        crate::txn::OURS_SERIALIZABLE => crate::txn::drive::run::<crate::txn::ours::Ours<true>>(spec, step),
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => crate::txn::drive::run::<crate::txn::rocksdb::RocksDb>(spec, step),
+        #[cfg(feature = "fjall")]
+        "fjall" => crate::txn::drive::run::<crate::txn::fjall::Fjall>(spec, step),
+        other => Err(format!("this build has no store with transactions \"{other}\"").into()),
     }
 }

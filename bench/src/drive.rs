@@ -14,7 +14,7 @@ use crate::spec::{Measured, Pick, SCAN_ROWS, Spec, Step, WRITER_RATE, Ycsb};
 use crate::store::Store;
 
 /// Part of a timed step's time that it runs unmeasured first: caches and the branch predictors settle.
-const WARM_UP: f64 = 0.25;
+pub(crate) const WARM_UP: f64 = 0.25;
 
 /// Keys of the first rows are this far apart, so that inserted rows fall between them.
 const KEY_GAP: u64 = 16;
@@ -45,6 +45,7 @@ pub fn run<S: Store>(spec: &Spec) -> Result<Measured> {
         Step::Overwrite => driver.overwrite()?,
         Step::ReadWhileWriting(_) => driver.beside_a_writer()?,
         Step::Read(_) | Step::Scan(_) | Step::Durable | Step::Ycsb(_) => driver.timed()?,
+        Step::Txn(_) => return Err("a store without transactions".into()),
     };
     out.space_bytes = measure::space_bytes(&spec.dir)?;
     out.live_bytes = if spec.step == Step::Durable { out.user_bytes } else { spec.rows * spec.row_len() };
@@ -207,7 +208,10 @@ impl<'a, S: Store> Driver<'a, S> {
 }
 
 /// Runs `work` on a thread for each worker; returns all their latencies.
-fn in_parallel<W: Send>(workers: &mut [W], work: impl Fn(&mut W) -> Result<Latencies> + Sync) -> Result<Latencies> {
+pub(crate) fn in_parallel<W: Send>(
+    workers: &mut [W],
+    work: impl Fn(&mut W) -> Result<Latencies> + Sync,
+) -> Result<Latencies> {
     let mut all = Latencies::start()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = workers.iter_mut().map(|worker| scope.spawn(|| work(worker))).collect();
@@ -245,7 +249,9 @@ impl<S: Store> Worker<'_, '_, S> {
                 self.write(id, true)
             }
             Step::Ycsb(mix) => self.ycsb(mix),
-            Step::FillSeq | Step::FillRandom | Step::Overwrite => Err("a fill has no timed operation".into()),
+            Step::FillSeq | Step::FillRandom | Step::Overwrite | Step::Txn(_) => {
+                Err("the step has no timed operation".into())
+            }
         }
     }
 

@@ -5,17 +5,20 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod command;
 pub mod data;
 pub mod drive;
 pub mod io;
 pub mod measure;
 pub mod parent;
+pub mod pg;
 pub mod plan;
 pub mod plot;
 pub mod random;
 pub mod report;
 pub mod spec;
 pub mod store;
+pub mod txn;
 
 /// Result of everything here that can fail. A benchmark has one answer to any error: show it and stop.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

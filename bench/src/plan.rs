@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::data::KEY_LEN;
-use crate::spec::{Pick, Step, Ycsb};
+use crate::spec::{Pick, Step, TxnStep, Ycsb};
 use crate::store::{MEMTABLES, Settings};
 
 const MIB: u64 = 1 << 20;
@@ -73,17 +73,19 @@ pub fn plan(size: Size, only: &[String]) -> Vec<DataSet> {
     }
     sets.push(cold(size, 1024));
     for set in &mut sets {
-        choose(set, only);
+        keep_chosen(set, only);
     }
     sets.retain(|set| set.steps.iter().any(|step| !step.silent));
     sets
 }
 
-fn choose(set: &mut DataSet, only: &[String]) {
+/// Keeps the steps whose name contains one of the texts `only` (all when there are none), and the fill that they need.
+pub(crate) fn keep_chosen(set: &mut DataSet, only: &[String]) {
     let wanted = |step: &Planned| only.is_empty() || only.iter().any(|text| step.workload.contains(text.as_str()));
-    let needs_rows = set.steps.iter().any(|step| wanted(step) && !step.alone && step.step != Step::FillRandom);
+    let is_fill = |step: Step| matches!(step, Step::FillRandom | Step::Txn(TxnStep::Load));
+    let needs_rows = set.steps.iter().any(|step| wanted(step) && !step.alone && !is_fill(step.step));
     set.steps.retain_mut(|step| {
-        let is_fill = step.step == Step::FillRandom;
+        let is_fill = is_fill(step.step);
         step.silent = is_fill && !wanted(step);
         wanted(step) || (is_fill && needs_rows)
     });
@@ -152,7 +154,7 @@ fn durable(size: Size) -> DataSet {
 }
 
 impl DataSet {
-    fn new(value_len: usize, kind: &str, bytes: u64, settings: Settings) -> Self {
+    pub(crate) fn new(value_len: usize, kind: &str, bytes: u64, settings: Settings) -> Self {
         let mut name =
             if value_len.is_multiple_of(1024) { format!("{}KiB", value_len / 1024) } else { format!("{value_len}B") };
         if !kind.is_empty() {
@@ -162,7 +164,7 @@ impl DataSet {
         Self { name, rows, value_len, settings, memory_max: None, steps: Vec::new() }
     }
 
-    fn add(&mut self, what: &str, step: Step, threads: usize, seconds: f64) {
+    pub(crate) fn add(&mut self, what: &str, step: Step, threads: usize, seconds: f64) {
         let workload = format!("{what}/{}/{threads}t", self.name);
         self.steps.push(Planned { workload, step, threads, seconds, alone: false, warm: true, silent: false });
     }

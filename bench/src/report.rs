@@ -26,6 +26,9 @@ pub struct Summary {
     pub p999_us: f64,
     /// Processor time per operation, background work included, microseconds.
     pub cpu_us_per_op: f64,
+    /// Runs of transactions that met another one and were repeated, per transaction that went through.
+    #[serde(default)]
+    pub conflicts_per_op: f64,
     /// Bytes read from the device per operation.
     pub device_read_per_op: f64,
     /// Bytes written to the device per operation.
@@ -38,6 +41,18 @@ pub struct Summary {
     pub settle_seconds: f64,
     /// Most resident memory of the process.
     pub rss_max_bytes: f64,
+    /// Bytes of the log and on disk, where the log belongs to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosted: Option<Hosted>,
+}
+
+/// What a store that lives in a host takes of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Hosted {
+    /// Bytes of the host's log per operation.
+    pub wal_per_op: f64,
+    /// Bytes on disk after the run.
+    pub space_bytes: f64,
 }
 
 /// One line of the result: a workload, and one peer.
@@ -101,8 +116,13 @@ pub struct Subject {
 
 /// The side-by-side benchmark of stores.
 pub const ENGINE: Subject = Subject { name: "engine", method: include_str!("report/engine.md") };
+/// The side-by-side benchmark of transactions.
+pub const TXN: Subject = Subject { name: "txn", method: include_str!("report/txn.md") };
 /// The benchmark of I/O.
 pub const IO: Subject = Subject { name: "io", method: include_str!("report/io.md") };
+
+/// The benchmark of Postgres's tables.
+pub const PG: Subject = Subject { name: "pg", method: include_str!("report/pg.md") };
 
 /// A ratio below this share of the recorded one is worth a word.
 const SLOWER: f64 = 0.85;
@@ -228,15 +248,20 @@ impl Report {
             format!("{} / {} / {} / {}", short(s.p50_us), short(s.p95_us), short(s.p99_us), short(s.p999_us))
         }));
         let _ = writeln!(out, "\n![latency]({}-latency.svg)\n", self.name);
+        out.push_str(&self.conflicts());
         out.push_str(&self.amplification());
-        out.push_str("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; peak memory in MiB.\n\n");
-        out.push_str(&self.figures(|s| {
-            let (cpu, read, written) =
-                (short(s.cpu_us_per_op), grouped(s.device_read_per_op), grouped(s.device_written_per_op));
-            format!("{cpu} / {read} / {written} / {:.0}", s.rss_max_bytes / 1_048_576.0)
-        }));
+        out.push_str(&self.taken());
         out.push_str(&self.method.replace("{memory}", &memory));
         out
+    }
+
+    /// How often transactions were repeated; empty when none was.
+    fn conflicts(&self) -> String {
+        if self.summaries.values().flat_map(BTreeMap::values).all(|s| s.conflicts_per_op == 0.0) {
+            return String::new();
+        }
+        let table = self.figures(|s| format!("{:.4}", s.conflicts_per_op));
+        format!("## Conflicts\n\nRuns that were repeated, per transaction that went through.\n\n{table}\n")
     }
 
     /// Write and space amplification, of the workloads that settled; empty when none did.
@@ -252,6 +277,31 @@ impl Report {
             _ => String::new(),
         }));
         out.push('\n');
+        out
+    }
+
+    /// What the stores take of the machine, or of their host.
+    fn taken(&self) -> String {
+        if self.summaries.values().flat_map(BTreeMap::values).any(|s| s.hosted.is_some()) {
+            let mut out =
+                String::from("## Log, device and size\n\nBytes logged and bytes written to the device per operation; ");
+            out.push_str("size in MiB after the load.\n\n");
+            out.push_str(&self.figures(|s| {
+                s.hosted.as_ref().map_or_else(String::new, |hosted| {
+                    let (wal, written) = (grouped(hosted.wal_per_op), grouped(s.device_written_per_op));
+                    format!("{wal} / {written} / {:.1}", hosted.space_bytes / 1_048_576.0)
+                })
+            }));
+            return out;
+        }
+        let mut out =
+            String::from("## Processor and device\n\nProcessor µs, bytes read and bytes written per operation; ");
+        out.push_str("peak memory in MiB.\n\n");
+        out.push_str(&self.figures(|s| {
+            let (cpu, read, written) =
+                (short(s.cpu_us_per_op), grouped(s.device_read_per_op), grouped(s.device_written_per_op));
+            format!("{cpu} / {read} / {written} / {:.0}", s.rss_max_bytes / 1_048_576.0)
+        }));
         out
     }
 
@@ -342,12 +392,17 @@ fn summary(runs: &[&Run]) -> Summary {
         p99_us: of(&|m| m.p99_us),
         p999_us: of(&|m| m.p999_us),
         cpu_us_per_op: per_op(&|m| m.cpu_seconds * 1e6),
+        conflicts_per_op: per_op(&|m| m.conflicts as f64),
         device_read_per_op: per_op(&|m| m.device_read as f64),
         device_written_per_op: per_op(&|m| m.device_written as f64),
         write_amplification: settled(&|m| m.device_written as f64 / m.user_bytes.max(1) as f64),
         space_amplification: settled(&|m| m.space_bytes as f64 / m.live_bytes.max(1) as f64),
         settle_seconds: of(&|m| m.settle_seconds),
         rss_max_bytes: of(&|m| m.rss_max_bytes as f64),
+        hosted: runs.iter().any(|r| r.measured.wal_bytes.is_some()).then(|| Hosted {
+            wal_per_op: per_op(&|m| m.wal_bytes.unwrap_or(0) as f64),
+            space_bytes: of(&|m| m.space_bytes as f64),
+        }),
     }
 }
 
@@ -473,6 +528,18 @@ mod tests {
         assert_eq!(report.rows[0].ours_summary.write_amplification, Some(2.5));
         assert!(report.markdown().contains("| a | 250 | 100 | 2.50 | 40 % |"));
         assert!(Report::new(&ENGINE, &results(), "z", true, 2).geomean.is_empty());
+    }
+
+    #[test]
+    fn a_hosted_store_shows_its_log_and_size() {
+        let mut results = results();
+        for run in &mut results.runs {
+            run.measured.wal_bytes = Some(1000);
+            run.measured.space_bytes = 3 << 20;
+        }
+        let text = Report::new(&PG, &results, "x", true, 2).markdown();
+        assert!(text.contains("| b | 10 / 0 / 3.0 | 5 / 0 / 3.0 |"), "{text}");
+        assert!(!text.contains("## Processor and device"));
     }
 
     #[test]

@@ -55,6 +55,32 @@ pub enum Step {
     Durable,
     /// One of YCSB's mixes.
     Ycsb(Ycsb),
+    /// Transactions.
+    Txn(TxnStep),
+}
+
+/// What a child does with a store that has transactions. Every row has a balance, whose sum no step changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TxnStep {
+    /// Write all rows in key order, a thousand in each transaction.
+    Load,
+    /// Move money between two accounts: read both for update, write both.
+    Bank {
+        /// Which accounts.
+        pick: Pick,
+        /// Each commit is durable.
+        durable: bool,
+    },
+    /// Four operations on different rows, each a read or a read and an update.
+    Mix {
+        /// Which rows.
+        pick: Pick,
+        /// How many of a hundred operations write.
+        write_percent: u64,
+        /// Each commit is durable.
+        durable: bool,
+    },
 }
 
 /// Rows of each scan of [`Step::Scan`].
@@ -104,6 +130,9 @@ impl Spec {
 pub struct Measured {
     /// Operations.
     pub ops: u64,
+    /// Transactions that had to be run again; not among `ops`.
+    #[serde(default)]
+    pub conflicts: u64,
     /// Time they took; with settling where the step counts it.
     pub seconds: f64,
     /// Time that settling took.
@@ -132,6 +161,9 @@ pub struct Measured {
     pub space_bytes: u64,
     /// Bytes of the live rows.
     pub live_bytes: u64,
+    /// Bytes written to the host's log; `None` for stores that have one of their own.
+    #[serde(default)]
+    pub wal_bytes: Option<u64>,
     /// Most resident memory of the process.
     pub rss_max_bytes: u64,
 }

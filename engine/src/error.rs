@@ -25,6 +25,19 @@ pub enum Class {
     Closed,
 }
 
+/// What kind of conflict it was: hosts that speak SQL have a code for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConflictKind {
+    /// Transactions do not fit in any order (SQLSTATE 40001).
+    Serialization,
+    /// Transactions waited for each other in a circle (40P01).
+    Deadlock,
+    /// A lock was not had in time (55P03).
+    LockTimeout,
+    /// Somebody else is working on the very thing (55006).
+    InUse,
+}
+
 /// An engine error.
 ///
 /// ```
@@ -64,7 +77,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Another writer was first.
-    Conflict(String),
+    Conflict {
+        /// How.
+        kind: ConflictKind,
+        /// In words; a deadlock names its cycle.
+        what: String,
+    },
     /// The caller erred.
     Usage {
         /// What was wrong: short, lower-case, without a full stop.
@@ -97,13 +115,24 @@ impl Error {
         Self::Usage { message: message.into(), hint: hint.into() }
     }
 
+    /// A conflict.
+    pub fn conflict(kind: ConflictKind, what: impl Into<String>) -> Self {
+        Self::Conflict { kind, what: what.into() }
+    }
+
+    /// The kind of a conflict.
+    #[must_use]
+    pub const fn conflict_kind(&self) -> Option<ConflictKind> {
+        if let Self::Conflict { kind, .. } = self { Some(*kind) } else { None }
+    }
+
     /// The class of this error.
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
             Self::Corruption { .. } => Class::Corruption,
             Self::Io { .. } => Class::Io,
-            Self::Conflict(_) => Class::Conflict,
+            Self::Conflict { .. } => Class::Conflict,
             Self::Usage { .. } => Class::Usage,
             Self::Closed(_) => Class::Closed,
         }
@@ -121,7 +150,7 @@ impl Error {
     pub fn hint(&self) -> &str {
         match self {
             Self::Usage { hint, .. } => hint,
-            Self::Conflict(_) => "The transaction might succeed if it is run again.",
+            Self::Conflict { .. } => "The transaction might succeed if it is run again.",
             _ => "",
         }
     }
@@ -137,7 +166,7 @@ impl fmt::Display for Error {
                 write!(f, "could not {attempt} \"{}\" at offset {offset}", path.display())
             }
             Self::Io { path, offset: None, attempt, .. } => write!(f, "could not {attempt} \"{}\"", path.display()),
-            Self::Conflict(what) => write!(f, "{what}"),
+            Self::Conflict { what, .. } => write!(f, "{what}"),
             Self::Usage { message, .. } => write!(f, "{message}"),
             Self::Closed(why) => write!(f, "engine is closed: {why}"),
         }

@@ -26,7 +26,7 @@ pub use db::transaction::{Transaction, TransactionOptions, TransactionScan};
 pub use db::transactions::RowTree;
 pub use db::tree::Tree;
 pub use db::verify::{Problem, VerifyEvent, VerifyReport, verify};
-pub use error::{Class, Error, Result};
+pub use error::{Class, ConflictKind, Error, Result};
 pub use mvcc::row_locks::Mode as RowLockMode;
 pub use mvcc::txn::{Isolation, LockMode, PreparedTxn, Savepoint};
 pub use options::{Durability, Options, WriteOptions};

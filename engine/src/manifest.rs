@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::base::ids::FileNumber;
 use crate::env::{Env, File, OpenMode};
-use crate::error::{Error, Result};
+use crate::error::{ConflictKind, Error, Result};
 use crate::format::version_edit::record::{
     FileHeader, HEADER_LEN, Outcome, PAYLOAD_LEN_MAX, RECORD_HEADER_LEN, RecordReader, push_record,
 };
@@ -227,7 +227,8 @@ impl Manifest {
         let len = self.file.len()?;
         if len != self.end {
             let name = manifest_name(self.number);
-            return Err(Error::Conflict(format!("{name} has {len} bytes where this writer knows of {}", self.end)));
+            let what = format!("{name} has {len} bytes where this writer knows of {}", self.end);
+            return Err(Error::conflict(ConflictKind::InUse, what));
         }
         let mut record = Vec::with_capacity(RECORD_HEADER_LEN + payload.len());
         push_record(&mut record, self.number, self.index, &payload);

@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ssd_engine::{Class, Durability, Engine, Isolation, LockMode, Options, RowLockMode, TransactionOptions};
+use ssd_engine::{
+    Class, ConflictKind, Durability, Engine, Isolation, LockMode, Options, RowLockMode, TransactionOptions,
+};
 
 fn open(dir: &std::path::Path) -> Engine {
     let options = Options {
@@ -104,7 +106,7 @@ fn waiters_go_on_when_the_holder_ends() {
     let hurried = TransactionOptions { lock_timeout: Some(Duration::from_millis(1)), ..TransactionOptions::default() };
     let mut other = engine.begin_with(hurried).unwrap();
     let error = other.lock_tree(&tree, LockMode::AccessShare).unwrap_err();
-    assert_eq!((error.class(), error.to_string().contains("lock timeout")), (Class::Conflict, true));
+    assert_eq!((error.class(), error.conflict_kind()), (Class::Conflict, Some(ConflictKind::LockTimeout)));
 }
 
 #[test]
@@ -126,7 +128,9 @@ fn one_of_a_deadlock_fails_and_says_why() {
                 let mut txn = engine.begin(Isolation::ReadCommitted).unwrap();
                 assert!(txn.lock(tree, own, RowLockMode::Update).unwrap());
                 both_hold.wait();
-                let outcome = txn.lock(tree, theirs, RowLockMode::Update).map_err(|error| error.to_string());
+                let outcome = txn
+                    .lock(tree, theirs, RowLockMode::Update)
+                    .map_err(|error| (error.conflict_kind(), error.to_string()));
                 if outcome.is_ok() {
                     txn.commit(Durability::Process).unwrap()
                 } else {
@@ -139,7 +143,9 @@ fn one_of_a_deadlock_fails_and_says_why() {
     });
     let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert_eq!(failed.len(), 1, "{outcomes:?}");
-    assert!(failed[0].starts_with("deadlock detected: ") && failed[0].contains("row '"), "{failed:?}");
+    let (kind, text) = failed[0];
+    assert_eq!(*kind, Some(ConflictKind::Deadlock));
+    assert!(text.starts_with("deadlock detected: ") && text.contains("row '"), "{text}");
 }
 
 #[test]
@@ -295,4 +301,73 @@ fn space_comes_back_when_the_old_snapshot_ends() {
     };
     assert_eq!(versions(&engine), 1);
     assert_eq!(entries(&engine), with_two - 1, "the old version is gone");
+}
+
+#[test]
+fn a_locked_row_is_read_and_written_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let set = |key: &'static [u8], value: &'static [u8]| {
+        engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, key, value)).unwrap();
+    };
+    set(b"a", b"1");
+    set(b"b", b"1");
+    let mut txn = engine.begin(Isolation::RepeatableRead).unwrap();
+    assert_eq!(txn.get_locked(&tree, b"a", RowLockMode::NoKeyUpdate).unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(txn.get_locked(&tree, b"none", RowLockMode::Update).unwrap(), None);
+    let before_b = txn.savepoint().unwrap();
+    assert!(txn.get_locked(&tree, b"b", RowLockMode::KeyShare).unwrap().is_some());
+    assert!(txn.get_locked(&tree, b"b", RowLockMode::Update).unwrap().is_some());
+    txn.put(&tree, b"b", b"mine").unwrap();
+    txn.rollback_to(before_b).unwrap();
+    // The lock of b went with the savepoint, so others may change it, and that is a conflict for this one.
+    set(b"b", b"2");
+    txn.put(&tree, b"a", b"2").unwrap();
+    assert_eq!(txn.get(&tree, b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    let after_a = txn.savepoint().unwrap();
+    assert_eq!(txn.put(&tree, b"b", b"lost").unwrap_err().conflict_kind(), Some(ConflictKind::Serialization));
+    txn.rollback_to(after_a).unwrap();
+    txn.commit(Durability::Process).unwrap();
+    let mut after = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(after.get(&tree, b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    assert_eq!(after.get(&tree, b"b").unwrap().as_deref(), Some(&b"2"[..]));
+}
+
+/// Versions that a snapshot needs stay, and no others: of each update beside it no more than the record of its commit, and
+/// one compaction after its end brings all of it back.
+#[test]
+fn a_long_snapshot_keeps_what_it_sees_and_no_more() {
+    const UPDATES: u64 = 300_000;
+    /// A record of a commit in a file, compressed, and some that a trim is about to remove.
+    const RECORD_BYTES: u64 = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    let set = |value: u64| {
+        let value = [value.to_le_bytes(); 12].concat();
+        engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, b"hot", &value)).unwrap();
+    };
+    let file_bytes = || engine.stats().unwrap().levels.iter().map(|level| level.bytes).sum::<u64>();
+    set(0);
+    let mut old = engine.begin(Isolation::RepeatableRead).unwrap();
+    let seen = old.get(&tree, b"hot").unwrap().unwrap();
+    let mut largest = 0;
+    for value in 1..=UPDATES {
+        set(value);
+        if value.is_multiple_of(1 << 12) {
+            largest = largest.max(file_bytes());
+        }
+    }
+    assert_eq!(old.get(&tree, b"hot").unwrap().unwrap(), seen);
+    engine.vacuum().unwrap();
+    let beside = file_bytes();
+    drop(old);
+    engine.vacuum().unwrap();
+    let after = file_bytes();
+    println!("{UPDATES} updates: at most {largest} bytes of files, {beside} beside the snapshot, {after} after");
+    assert!(largest < UPDATES * RECORD_BYTES, "{largest} bytes of files beside one snapshot");
+    assert!(after < 16 << 10, "{after} bytes of files for one row");
+    let mut now = engine.begin(Isolation::ReadCommitted).unwrap();
+    assert_eq!(now.get(&tree, b"hot").unwrap().unwrap()[..8], UPDATES.to_le_bytes());
 }

@@ -7,6 +7,7 @@ pub mod mutation;
 pub mod rng;
 pub mod shared_region;
 pub mod sim;
+pub mod simulator;
 pub mod txn_sim;
 
 /// The program in the README, compiled.

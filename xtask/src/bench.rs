@@ -24,8 +24,18 @@ enum Subject {
         #[command(flatten)]
         options: Options,
     },
+    /// Transactions of the engine beside those of RocksDB and fjall.
+    Txn {
+        /// The stores to build and to compare with: `rocksdb`, `fjall`.
+        #[arg(long, default_value = "rocksdb,fjall", value_name = "NAMES")]
+        peers: String,
+        #[command(flatten)]
+        options: Options,
+    },
     /// The engine's I/O backends beside fio, or beside plain pread where fio is not installed.
     Io(Options),
+    /// Tables of the extension beside heap tables, in one private cluster of Postgres.
+    Pg(Options),
 }
 
 /// Options passed on to the benchmark.
@@ -46,7 +56,9 @@ struct Options {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     let (binary, features, options) = match &arguments.subject {
         Subject::Engine { peers, options } => ("engine", peers.as_str(), options),
+        Subject::Txn { peers, options } => ("txn", peers.as_str(), options),
         Subject::Io(options) => ("io", "", options),
+        Subject::Pg(options) => ("pg", "", options),
     };
     if !workspace.has_binary("bench", binary) {
         return Err(Failure::new(format!("bench/src/bin/{binary}.rs does not exist")));

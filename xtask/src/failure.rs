@@ -22,6 +22,12 @@ impl Failure {
     }
 }
 
+impl From<ssd_pg_regress::failure::Failure> for Failure {
+    fn from(source: ssd_pg_regress::failure::Failure) -> Self {
+        Self(source.to_string())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -14,7 +14,9 @@ mod fuzz;
 mod golden;
 mod layers;
 mod lint;
+mod pg;
 mod progress;
+mod regress;
 mod run;
 #[path = "../../engine/fuzz/seeds.rs"]
 mod seeds;
@@ -40,7 +42,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run everything that fits half an hour on two cores: lint, unit tests, doc tests, models, simulation, fuzz smoke.
+    /// Run everything that fits half an hour on two cores: lint, unit tests, doc tests, models, simulation, fuzz smoke,
+    /// and the suites of Postgres where the extension is.
     ///
     /// Last line: `N passed, N failed, N skipped`.
     Test(test::Arguments),
@@ -60,6 +63,12 @@ enum Verb {
     ///
     /// Last line: `N passed, N failed` (targets).
     Fuzz(fuzz::Arguments),
+    /// Install Postgres with the extension, and run a private cluster.
+    Pg(pg::Arguments),
+    /// Run Postgres's own suites on heap, or on tables of the extension.
+    ///
+    /// Last line: `N passed, N failed` (tests). A difference that is no error is listed with its reason.
+    Regress(regress::Arguments),
     /// Measure side by side with other engines, or against the bare device.
     ///
     /// Writes bench/results/NAME.json, .md and plots. Last lines: `geomean vs PEER: R` for each peer.
@@ -90,6 +99,8 @@ fn dispatch(verb: Verb) -> Result<bool> {
         Verb::Sim(arguments) => sim::run(&workspace, &arguments),
         Verb::Crash(arguments) => crash::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
+        Verb::Pg(arguments) => pg::run(&workspace, arguments),
+        Verb::Regress(arguments) => regress::run(&workspace, &arguments),
         Verb::Bench(arguments) => bench::run(&workspace, &arguments),
         Verb::Golden => golden::run(&workspace),
     }

@@ -1,12 +1,15 @@
 //! `cargo xtask test`: everything that fits half an hour on two cores, counted.
 
+use std::process::Command;
+
 use clap::Args;
+use ssd_pg_regress::apt;
 
 use crate::count::{self, Count};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::progress::Progress;
-use crate::workspace::{BENCH_CRATE, Workspace, is_installed};
-use crate::{entries, fuzz, lint, run, sim};
+use crate::workspace::{BENCH_CRATE, EXTENSION_CRATE, Workspace, is_installed};
+use crate::{entries, fuzz, lint, pg, run, sim};
 
 /// Options of the verb.
 #[derive(Args)]
@@ -30,8 +33,8 @@ enum Outcome {
 /// Runs a group.
 type Group<'g> = &'g dyn Fn(&Progress) -> Result<Outcome>;
 
-/// Steps after lint: unit tests, doc tests, models, simulation, fuzz smoke.
-const GROUPS: usize = 5;
+/// Steps after lint: unit tests, doc tests, models, simulation, fuzz smoke, Postgres's own suites.
+const GROUPS: usize = 6;
 
 /// Runs the verb; `false` when anything failed.
 ///
@@ -46,6 +49,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         ("models", &|p| models(workspace, p)),
         ("simulation", &|p| simulation(workspace, p, arguments.seeds)),
         ("fuzz smoke", &|p| fuzz_smoke(workspace, p, arguments.fuzz_seconds)),
+        ("postgres", &|p| postgres(workspace, p)),
     ];
     for (name, group) in groups {
         progress.start(name);
@@ -75,7 +79,7 @@ fn unit_tests(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
     } else {
         command.args(["test", "--lib", "--bins", "--tests"]);
     }
-    command.args(["--workspace", "--exclude", BENCH_CRATE, "--no-fail-fast", "--color", "never"]);
+    command.args(["--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--no-fail-fast", "--color", "never"]);
     let ending = run::captured(workspace, progress, "unit tests", command)?;
     let count = if has_nextest { count::nextest(&ending.lines) } else { count::cargo_test(&ending.lines) };
     Ok(ran(&ending, progress, count))
@@ -83,7 +87,7 @@ fn unit_tests(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
 
 fn doc_tests(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
     let mut command = workspace.cargo();
-    command.args(["test", "--doc", "--workspace", "--exclude", BENCH_CRATE, "--no-fail-fast", "--color", "never"]);
+    command.args(["test", "--doc", "--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--no-fail-fast", "--color", "never"]);
     let ending = run::captured(workspace, progress, "doc tests", command)?;
     let count = count::cargo_test(&ending.lines);
     Ok(ran(&ending, progress, count))
@@ -124,6 +128,38 @@ fn fuzz_smoke(workspace: &Workspace, progress: &Progress, seconds: u64) -> Resul
     let ending = run::captured(workspace, progress, "fuzz smoke", command)?;
     let count = count::last_line(&ending.lines);
     Ok(ran(&ending, progress, count))
+}
+
+/// Postgres's core and isolation suites on tables of the extension, which is installed first.
+fn postgres(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
+    if !pg::has_extension_package(workspace) {
+        return Ok(Outcome::Skipped("this checkout has no extension to run the suites of Postgres on".to_owned()));
+    }
+    if let Err(why) = apt::must_be_here() {
+        return Ok(Outcome::Skipped(why.to_string().replace('\n', "; ")));
+    }
+    // This program again, so that each step has its own log.
+    let again = std::env::current_exe().map_err(|e| Failure::new(format!("could not find this program: {e}")))?;
+    let own = |arguments: &[&str]| {
+        let mut command = Command::new(&again);
+        command.env("CARGO_MANIFEST_DIR", workspace.path("xtask")).args(arguments);
+        command
+    };
+    let installed = run::captured(workspace, progress, "postgres install", own(&["pg", "install"]))?;
+    if !installed.ok {
+        return Ok(ran(&installed, progress, None));
+    }
+    let mut total = Count::default();
+    let mut all_ok = true;
+    for suite in ["core", "isolation"] {
+        let ending = run::captured(workspace, progress, &format!("postgres {suite}"), own(&["regress", suite]))?;
+        let count = count::last_line(&ending.lines);
+        if let Outcome::Ran { count, ok } = ran(&ending, progress, count) {
+            total.add(count);
+            all_ok &= ok;
+        }
+    }
+    Ok(Outcome::Ran { count: total, ok: all_ok })
 }
 
 fn ran(ending: &run::Ending, progress: &Progress, count: Option<Count>) -> Outcome {

@@ -8,9 +8,11 @@ use crate::failure::{Failure, Result};
 
 /// The crate whose peers are other engines; it is built only by name, see Cargo.toml.
 pub(crate) const BENCH_CRATE: &str = "ssd-bench";
+/// The extension, which needs the headers of a Postgres; it is built by name, too.
+pub(crate) const EXTENSION_CRATE: &str = "ssdlsm";
 
 /// Directories with Rust sources, from the root.
-const SOURCE_DIRS: [&str; 4] = ["engine", "tests", "bench", "xtask"];
+const SOURCE_DIRS: [&str; 5] = ["engine", "tests", "bench", "pg_regress", "xtask"];
 
 /// The checkout that the command works on.
 pub(crate) struct Workspace {
@@ -70,6 +72,13 @@ impl Workspace {
     /// Where builds and logs go.
     pub(crate) fn target_dir(&self) -> PathBuf {
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.path("target"), |dir| self.root.join(dir))
+    }
+
+    /// Whether the workspace has the package `name` in `dir`.
+    pub(crate) fn has_package(&self, dir: &str, name: &str) -> bool {
+        let manifest = self.read(&format!("{dir}/Cargo.toml")).unwrap_or_default();
+        let table: toml::Table = manifest.parse().unwrap_or_default();
+        table.get("package").and_then(|p| p.get("name")).and_then(|n| n.as_str()) == Some(name)
     }
 
     /// Whether the crate in `dir` has the binary `name`.

@@ -1,99 +1,16 @@
 //! `cargo xtask bench engine`: the engine beside RocksDB and fjall.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the person who typed it")]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use ssd_bench::parent::{self, Job};
-use ssd_bench::plan::{self, Size};
-use ssd_bench::report::{self, ENGINE, Report};
-use ssd_bench::store::{OURS, STORES};
-use ssd_bench::{Result, child};
-
-/// Measures the engine beside other stores: the same work, on the same data, in turns.
-#[derive(Parser)]
-#[command(name = "engine", max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    role: Option<Role>,
-    /// Less data, shorter runs, one repetition: a look rather than a result.
-    #[arg(long)]
-    quick: bool,
-    /// Only workloads whose name contains one of these texts. The result goes to the build directory then.
-    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
-    only: Vec<String>,
-    /// Only these stores.
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    stores: Vec<String>,
-    /// How often everything is repeated [default: 3, or 1 with --quick].
-    #[arg(long, value_name = "N")]
-    repetitions: Option<usize>,
-    /// The store that the others are compared with.
-    #[arg(long, default_value = OURS, value_name = "NAME")]
-    subject: String,
-    /// Where the stores' data goes while it runs; must be on the device to measure. Emptied first.
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Print the plan and end.
-    #[arg(long)]
-    list: bool,
-}
-
-#[derive(Subcommand)]
-enum Role {
-    /// One run in its own process; the program starts these itself.
-    #[command(hide = true)]
-    Child { spec: String },
-}
+use ssd_bench::command::Bench;
+use ssd_bench::{plan, report, store};
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// `false` when a run failed.
-fn run(arguments: &Arguments) -> Result<bool> {
-    if let Some(Role::Child { spec }) = &arguments.role {
-        child::run(spec, |line| println!("{line}"))?;
-        return Ok(true);
-    }
-    let size = if arguments.quick { Size::Quick } else { Size::Full };
-    let sets = plan::plan(size, &arguments.only);
-    if arguments.list {
-        for set in &sets {
-            set.steps.iter().filter(|s| !s.silent).for_each(|s| println!("{} ({} rows)", s.workload, set.rows));
-        }
-        return Ok(true);
-    }
-    let stores = stores(&arguments.stores)?;
-    let repetitions = arguments.repetitions.unwrap_or(if arguments.quick { 1 } else { 3 }).max(1);
-    let dir = arguments.dir.clone().unwrap_or_else(|| report::target_dir().join("bench-data"));
-    if let Some(warning) = report::busy_machine() {
-        eprintln!("{warning}");
-    }
-    let results = parent::run(&Job { sets, stores: stores.clone(), repetitions, dir })?;
-    let is_whole = arguments.only.is_empty() && arguments.stores.is_empty() && arguments.subject == OURS;
-    let out = if is_whole { report::results_dir() } else { report::target_dir().join("bench-results") };
-    let report = Report::new(&ENGINE, &results, &arguments.subject, arguments.quick, repetitions);
-    let lines = report::finish(&report, &results, &out)?;
-    lines.iter().for_each(|line| println!("{line}"));
-    Ok(results.failures.is_empty())
-}
-
-fn stores(chosen: &[String]) -> Result<Vec<String>> {
-    for name in chosen {
-        if !STORES.contains(&name.as_str()) {
-            return Err(format!("no store \"{name}\" in this build; there are: {}", STORES.join(", ")).into());
-        }
-    }
-    let all = STORES.iter().map(|s| (*s).to_owned());
-    let stores: Vec<_> = all.filter(|s| chosen.is_empty() || chosen.contains(s)).collect();
-    Ok(stores)
+    let bench = Bench {
+        subject: &report::ENGINE,
+        about: "Measures the engine beside other stores: the same work, on the same data, in turns.",
+        stores: store::STORES,
+        plan: plan::plan,
+    };
+    bench.main()
 }

@@ -15,14 +15,7 @@ pub struct Ours {
 
 impl Store for Ours {
     fn open(dir: &Path, settings: &Settings) -> Result<Self> {
-        let options = Options {
-            cache_bytes: usize::try_from(settings.cache_bytes)?,
-            memtable_bytes: usize::try_from(settings.memtable_bytes)?,
-            memtables: MEMTABLES,
-            background_threads: BACKGROUND_THREADS,
-            ..Options::default()
-        };
-        let engine = Engine::open(dir, options)?;
+        let engine = Engine::open(dir, options(settings)?)?;
         let rows = engine.tree("rows")?;
         Ok(Self { engine, rows })
     }
@@ -55,4 +48,15 @@ impl Store for Ours {
     fn settle(&self) -> Result<()> {
         Ok(self.engine.settle()?)
     }
+}
+
+/// The engine's options for the settings that all stores get.
+pub(crate) fn options(settings: &Settings) -> Result<Options> {
+    Ok(Options {
+        cache_bytes: usize::try_from(settings.cache_bytes)?,
+        memtable_bytes: usize::try_from(settings.memtable_bytes)?,
+        memtables: MEMTABLES,
+        background_threads: BACKGROUND_THREADS,
+        ..Options::default()
+    })
 }

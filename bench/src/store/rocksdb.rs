@@ -20,22 +20,9 @@ pub struct RocksDb {
 
 impl Store for RocksDb {
     fn open(dir: &Path, settings: &Settings) -> Result<Self> {
-        let mut table = BlockBasedOptions::default();
-        let cache_bytes = usize::try_from(settings.cache_bytes)?;
-        table.set_block_cache(&Cache::new_hyper_clock_cache(cache_bytes, 0));
-        table.set_bloom_filter(10.0, false);
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.set_block_based_table_factory(&table);
-        options.set_compression_type(DBCompressionType::Lz4);
-        options.set_write_buffer_size(usize::try_from(settings.memtable_bytes)?);
-        options.set_max_write_buffer_number(i32::try_from(MEMTABLES)?);
-        options.set_max_background_jobs(i32::try_from(BACKGROUND_THREADS)?);
-        options.set_use_direct_reads(settings.direct);
-        options.set_use_direct_io_for_flush_and_compaction(settings.direct);
         let mut write_durable = WriteOptions::default();
         write_durable.set_sync(true);
-        let db = DB::open(&options, dir)?;
+        let db = DB::open(&options(settings)?, dir)?;
         Ok(Self { db, read: ReadOptions::default(), write: WriteOptions::default(), write_durable })
     }
 
@@ -67,4 +54,22 @@ impl Store for RocksDb {
         options.set_flush(true);
         Ok(self.db.wait_for_compact(&options)?)
     }
+}
+
+/// RocksDB's options for the settings that all stores get.
+pub(crate) fn options(settings: &Settings) -> Result<Options> {
+    let mut table = BlockBasedOptions::default();
+    let cache_bytes = usize::try_from(settings.cache_bytes)?;
+    table.set_block_cache(&Cache::new_hyper_clock_cache(cache_bytes, 0));
+    table.set_bloom_filter(10.0, false);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(usize::try_from(settings.memtable_bytes)?);
+    options.set_max_write_buffer_number(i32::try_from(MEMTABLES)?);
+    options.set_max_background_jobs(i32::try_from(BACKGROUND_THREADS)?);
+    options.set_use_direct_reads(settings.direct);
+    options.set_use_direct_io_for_flush_and_compaction(settings.direct);
+    Ok(options)
 }

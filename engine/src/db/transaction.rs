@@ -17,7 +17,7 @@ use crate::base::ids::TxnId;
 use crate::base::key::full_key;
 use crate::db::core::Core;
 use crate::db::transactions::{HeldLock, RowTree, Transactions, encode_locks};
-use crate::error::{Class, Error, Result};
+use crate::error::{Class, ConflictKind, Error, Result};
 use crate::format::row_version::{RowKind, Stamp};
 use crate::lsm::merge::Direction;
 use crate::mvcc::conflict::Conflict;
@@ -65,6 +65,9 @@ pub struct Transaction {
     /// For a prepare: what would have to be locked again.
     row_locks: Vec<HeldLock>,
 }
+
+/// How many of its latest locks a write looks through for that of its row: who locks a row changes it soon.
+const REMEMBERED_LOCKS: usize = 16;
 
 /// What a write does when it comes to the row.
 enum Write<'a> {
@@ -176,13 +179,26 @@ impl Transaction {
             // The answer tells whether the row is there. Before the row is looked at, or a writer in between is missed.
             self.txn.on_read_key(tree.id, key)?;
         }
+        if let Write::Put(value) = *write
+            && self.has_locked(tree, key, Mode::of(RowKind::Put))
+        {
+            let session = Session { stamp: self.stamp(txn), snapshot: &snapshot, status: &self.txn };
+            self.rows().put_locked(
+                &session,
+                tree.id,
+                key,
+                NewVersion { kind: RowKind::Put, number: 0, payload: value },
+            )?;
+            self.txn.on_write(tree.id, key)?;
+            self.txn.next_command()?;
+            return Ok(true);
+        }
         let asks_snapshot = matches!(write, Write::Insert(_)) && matches!(snapshot, Snapshot::At(_));
         if asks_snapshot && self.is_seen(tree, key, &snapshot)? {
             return Ok(false);
         }
         let done = loop {
-            let stamp = Stamp { txn, command: self.txn.record().command() };
-            let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
+            let session = Session { stamp: self.stamp(txn), snapshot: &snapshot, status: &self.txn };
             let conflict = write.attempt(self.rows(), &session, tree, key)?;
             match conflict {
                 Conflict::None => break true,
@@ -220,18 +236,51 @@ impl Transaction {
     /// As [`put`](Self::put).
     pub fn lock(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
         self.check_usable(tree)?;
-        let result = self.lock_row(tree, key, mode);
+        let result = self.lock_row(tree, key, mode, None);
         self.noted(result)
     }
 
-    fn lock_row(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
+    /// Locks the row under `key` as [`lock`](Self::lock) does, and returns its value, which stays as it is until the
+    /// transaction ends or changes it. A row that was locked so is put without being looked at again.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # use ssd_engine::{Durability, Engine, Isolation, Options, RowLockMode};
+    /// # let engine = Engine::open(dir.path(), Options::default())?;
+    /// # let accounts = engine.row_tree("accounts")?;
+    /// # engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&accounts, b"alice", &[7]))?;
+    /// let mut txn = engine.begin(Isolation::ReadCommitted)?;
+    /// if let Some(mut balance) = txn.get_locked(&accounts, b"alice", RowLockMode::NoKeyUpdate)? {
+    ///     balance[0] += 1;
+    ///     txn.put(&accounts, b"alice", &balance)?;
+    /// }
+    /// txn.commit(Durability::Process)?;
+    /// # Ok::<(), ssd_engine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn get_locked(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<Option<Vec<u8>>> {
+        self.check_usable(tree)?;
+        let mut row = Row::default();
+        let result = self.lock_row(tree, key, mode, Some(&mut row));
+        if !self.noted(result)? {
+            return Ok(None);
+        }
+        if mode == Mode::KeyShare {
+            // Such a lock passes over an update in progress, and a read takes note of whom it passes over.
+            return self.get(tree, key);
+        }
+        Ok(Some(row.version().payload.to_vec()))
+    }
+
+    fn lock_row(&mut self, tree: &RowTree, key: &[u8], mode: Mode, mut row: Option<&mut Row>) -> Result<bool> {
         let txn = self.txn.write_id()?;
         let (snapshot, _held) = self.read_snapshot(true)?;
         self.txn.on_read_key(tree.id, key)?;
         loop {
-            let stamp = Stamp { txn, command: self.txn.record().command() };
-            let session = Session { stamp, snapshot: &snapshot, status: &self.txn };
-            match self.rows().lock(&session, tree.id, key, mode)? {
+            let session = Session { stamp: self.stamp(txn), snapshot: &snapshot, status: &self.txn };
+            match self.rows().lock(&session, tree.id, key, mode, row.as_deref_mut())? {
                 Conflict::None => {
                     let hash = lock_hash(&full_key(tree.id, key));
                     self.row_locks.push(HeldLock { hash, owner: txn, mode });
@@ -245,6 +294,20 @@ impl Transaction {
                 }
             }
         }
+    }
+
+    fn stamp(&self, txn: TxnId) -> Stamp {
+        Stamp { txn, command: self.txn.record().command() }
+    }
+
+    /// Whether one of the latest locks is of this row and as strong as `mode`. Locks of a savepoint that was rolled back are
+    /// not among them.
+    fn has_locked(&self, tree: &RowTree, key: &[u8], mode: Mode) -> bool {
+        if self.row_locks.is_empty() {
+            return false;
+        }
+        let hash = lock_hash(&full_key(tree.id, key));
+        self.row_locks.iter().rev().take(REMEMBERED_LOCKS).any(|lock| lock.hash == hash && lock.mode >= mode)
     }
 
     /// Locks the tree as a whole, in one of Postgres's table modes, until the transaction ends.
@@ -301,7 +364,7 @@ impl Transaction {
         self.noted(read)?;
         let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
         let scan = self.rows().scan(tree.id, range, direction, snapshot)?;
-        Ok(TransactionScan { txn: self, scan, _held: held })
+        Ok(TransactionScan { txn: self, scan, passed: Vec::new(), _held: held })
     }
 
     /// Marks a place to roll back to.
@@ -402,24 +465,31 @@ impl Write<'_> {
 pub struct TransactionScan<'t> {
     txn: &'t mut Transaction,
     scan: RowScan,
+    /// Writers that the last step passed over.
+    passed: Vec<TxnId>,
     /// Keeps what the scan sees from being collected.
     _held: Option<ActiveSnapshot>,
+}
+
+impl TransactionScan<'_> {
+    /// The next row, without a copy; `None` at the end.
+    ///
+    /// # Errors
+    /// Conflict (serializable only), I/O, corruption.
+    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        let Self { txn, scan, passed, .. } = self;
+        let row = scan.next(&txn.txn, passed)?;
+        let noted = passed.drain(..).try_for_each(|writer| txn.txn.on_read_newer(writer));
+        txn.noted(noted)?;
+        Ok(row.map(|row| (row.key, row.version.payload)))
+    }
 }
 
 impl Iterator for TransactionScan<'_> {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = match self.scan.next(&self.txn.txn) {
-            Ok(row) => row.map(|row| (row.key.to_vec(), row.version.payload.to_vec())),
-            Err(error) => return Some(Err(error)),
-        };
-        let passed = self.scan.take_passed();
-        let noted = passed.into_iter().try_for_each(|writer| self.txn.txn.on_read_newer(writer));
-        if let Err(error) = self.txn.noted(noted) {
-            return Some(Err(error));
-        }
-        row.map(Ok)
+        self.next_row().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
     }
 }
 
@@ -431,5 +501,5 @@ fn failed() -> Error {
 }
 
 fn concurrent_update() -> Error {
-    Error::Conflict("could not serialize access due to concurrent update".into())
+    Error::conflict(ConflictKind::Serialization, "could not serialize access due to concurrent update")
 }

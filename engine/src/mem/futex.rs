@@ -2,7 +2,7 @@
 //!
 //! The futex is the *shared* kind (no PRIVATE flag): the same word may be mapped at different addresses. Where the kernel
 //! has no futex, waiting polls with a growing pause; waking is then a no-op.
-#![expect(unsafe_code, reason = "the futex system call")]
+#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "the futex system call"))]
 
 use std::time::Duration;
 

@@ -34,7 +34,6 @@ pub struct RowScan {
     /// For each row in the scan's batch, the writer of the next newer version.
     newer: VecDeque<Option<Stamp>>,
     walk: Walk,
-    passed: Vec<TxnId>,
 }
 
 /// A row of a scan.
@@ -96,7 +95,7 @@ impl RowStore {
         let to = range.to.map_or_else(|| prefix_successor(&prefix), |key| Some(full_key(tree, key)));
         let scan = Scan::unanchored(Arc::clone(self.lsm()), from, to, direction);
         let (newer, walk) = (VecDeque::new(), Walk::default());
-        Ok(RowScan { scan, prefix_len: prefix.len(), tree, snapshot, newer, walk, passed: Vec::new() })
+        Ok(RowScan { scan, prefix_len: prefix.len(), tree, snapshot, newer, walk })
     }
 
     /// Keys that cut `range` of `tree` into up to `parts` parts with about as many bytes each, for scans by several
@@ -114,22 +113,18 @@ impl RowStore {
 }
 
 impl RowScan {
-    /// The next row; `None` at the end. `status` is that of the same transaction in each call.
+    /// The next row; `None` at the end. `status` is that of the same transaction in each call. Adds to `passed` the writers
+    /// whose versions were passed over because they had not committed before the snapshot.
     ///
     /// # Errors
     /// I/O, corruption; the scan may not be used any more then.
-    pub fn next(&mut self, status: &dyn TxnStatus) -> Result<Option<ScannedRow<'_>>> {
-        let Self { scan, snapshot, newer, walk, passed, tree, prefix_len } = self;
+    pub fn next(&mut self, status: &dyn TxnStatus, passed: &mut Vec<TxnId>) -> Result<Option<ScannedRow<'_>>> {
+        let Self { scan, snapshot, newer, walk, tree, prefix_len } = self;
         let mut chooser = RowChooser { snapshot, status, walk, newer, passed, tree: *tree };
         let Some((key, value)) = scan.next_chosen(&mut chooser)? else { return Ok(None) };
         let newer = newer.pop_front().flatten();
         let version = decode(value).map_err(|what| bad_version(*tree, what))?;
         Ok(Some(ScannedRow { key: &key[*prefix_len..], version, newer }))
-    }
-
-    /// Writers whose versions were passed over since the last call because they had not committed before the snapshot.
-    pub fn take_passed(&mut self) -> Vec<TxnId> {
-        std::mem::take(&mut self.passed)
     }
 
     /// The snapshot that the scan reads with.

@@ -247,14 +247,36 @@ impl RowStore {
         })
     }
 
-    /// Locks the row that the session's snapshot sees.
+    /// Writes a newer version of a row that the session's transaction has locked as strongly as the new version asks for:
+    /// what the lock was judged by still holds, so nothing is read.
+    ///
+    /// # Errors
+    /// I/O, closed.
+    pub fn put_locked(&self, session: &Session<'_>, tree: TreeId, key: &[u8], new: NewVersion<'_>) -> Result<()> {
+        let full = full_key(tree, key);
+        self.latched(&full, &mut || {
+            self.append(session, &full, new)?;
+            Ok(Conflict::None)
+        })?;
+        Ok(())
+    }
+
+    /// Locks the row that the session's snapshot sees, and fills `row` with the bytes of that version, if it is given.
     ///
     /// # Errors
     /// I/O, corruption.
-    pub fn lock(&self, session: &Session<'_>, tree: TreeId, key: &[u8], mode: Mode) -> Result<Conflict> {
+    pub fn lock(
+        &self,
+        session: &Session<'_>,
+        tree: TreeId,
+        key: &[u8],
+        mode: Mode,
+        mut row: Option<&mut Row>,
+    ) -> Result<Conflict> {
         let full = full_key(tree, key);
         self.latched(&full, &mut || {
-            let Found { newest, seen } = self.look_past(&full, tree, session, Some(mode))?;
+            let Found { newest, seen } =
+                self.look_with(&full, tree, session, None, Some(mode), true, row.as_deref_mut())?;
             let conflict = judge(newest, seen);
             if conflict != Conflict::None {
                 return Ok(conflict);
@@ -304,14 +326,12 @@ impl RowStore {
             Snapshot::At(at) if !to_seen => Some(at.oldest.min(session.stamp.txn)),
             _ => None,
         };
-        self.look_with(full, tree, session, newer_than, None, to_seen)
+        self.look_with(full, tree, session, newer_than, None, to_seen, None)
     }
 
-    /// As `look`, passing over versions in progress that a lock in `mode` does not conflict with.
-    fn look_past(&self, full: &[u8], tree: TreeId, session: &Session<'_>, mode: Option<Mode>) -> Result<Found> {
-        self.look_with(full, tree, session, None, mode, true)
-    }
-
+    /// As `look`, without what is older than `newer_than`, passing over versions in progress that a lock in the mode `past`
+    /// does not conflict with; the version that the snapshot sees goes to `row`.
+    #[expect(clippy::too_many_arguments, reason = "the ways to look at a row, in one place")]
     fn look_with(
         &self,
         full: &[u8],
@@ -320,6 +340,7 @@ impl RowStore {
         newer_than: Option<TxnId>,
         past: Option<Mode>,
         to_seen: bool,
+        mut row: Option<&mut Row>,
     ) -> Result<Found> {
         let mut found = Found { newest: None, seen: false };
         let mut scratch = Vec::new();
@@ -341,6 +362,10 @@ impl RowStore {
             }
             let answer = seen(time, version.kind);
             found.seen = answer == Seen::Row;
+            if let (true, Some(row)) = (found.seen, &mut row) {
+                row.bytes.clear();
+                row.bytes.extend_from_slice(value);
+            }
             let go_on = to_seen && answer == Seen::AskOlder;
             Ok(if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;

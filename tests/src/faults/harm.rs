@@ -8,7 +8,8 @@ use ssd_engine::{Class, Error};
 
 use crate::faults::script::{self, Step};
 use crate::sim::check::describe;
-use crate::sim::store::{Failure, Store};
+use crate::sim::store::Store;
+use crate::simulator::Failure;
 
 /// One operation that fails.
 #[derive(Clone, Copy, Debug)]

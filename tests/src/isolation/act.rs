@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use ssd_engine::{Class, Error, Isolation, RowLockMode, RowTree, Savepoint, Transaction, TransactionOptions};
+use ssd_engine::{
+    Class, ConflictKind, Error, Isolation, LockMode, RowLockMode, RowTree, Savepoint, Transaction, TransactionOptions,
+};
 
 use crate::isolation::oracle::{Answer, Command, Key, Open, Refusal};
 use crate::rng::Rng;
 
 /// Options of a transaction that never waits.
 #[must_use]
-pub fn unwaiting(isolation: Isolation) -> TransactionOptions {
-    TransactionOptions { isolation, lock_timeout: Some(Duration::ZERO), ..TransactionOptions::default() }
+pub const fn unwaiting(isolation: Isolation, read_only: bool) -> TransactionOptions {
+    TransactionOptions { isolation, read_only, lock_timeout: Some(Duration::ZERO) }
 }
 
 /// Why the engine refused; nothing when the error is of another kind.
@@ -18,10 +20,11 @@ pub fn unwaiting(isolation: Isolation) -> TransactionOptions {
 pub fn refusal(error: &Error) -> Option<Refusal> {
     let text = error.to_string();
     match error.class() {
-        Class::Conflict if text.contains("lock timeout") => Some(Refusal::Blocked),
+        Class::Conflict if error.conflict_kind() == Some(ConflictKind::LockTimeout) => Some(Refusal::Blocked),
         Class::Conflict if text.contains("concurrent update") => Some(Refusal::ConcurrentUpdate),
         Class::Conflict if text.contains("read/write dependencies") => Some(Refusal::Dependencies),
         Class::Usage if text.contains("transaction is aborted") => Some(Refusal::Failed),
+        Class::Usage if text.contains("read-only transaction") => Some(Refusal::ReadOnly),
         _ => None,
     }
 }
@@ -50,6 +53,10 @@ fn try_act(txn: &mut Transaction, tree: &RowTree, command: &Command) -> Result<A
         Command::Insert(key, value) => Answer::Done(txn.insert(tree, key, value)?),
         Command::Delete(key) => Answer::Done(txn.delete(tree, key)?),
         Command::Lock(key, mode) => Answer::Done(txn.lock(tree, key, *mode)?),
+        Command::LockTree(mode) => {
+            txn.lock_tree(tree, *mode)?;
+            Answer::Done(true)
+        }
         Command::Savepoint => {
             txn.savepoint()?;
             Answer::Done(true)
@@ -64,6 +71,17 @@ fn try_act(txn: &mut Transaction, tree: &RowTree, command: &Command) -> Result<A
         }
     })
 }
+
+const TREE_MODES: [LockMode; 8] = [
+    LockMode::AccessShare,
+    LockMode::RowShare,
+    LockMode::RowExclusive,
+    LockMode::ShareUpdateExclusive,
+    LockMode::Share,
+    LockMode::ShareRowExclusive,
+    LockMode::Exclusive,
+    LockMode::AccessExclusive,
+];
 
 /// A random statement of a transaction; a failed one rolls back to a savepoint when it has one.
 pub fn random(
@@ -88,7 +106,8 @@ pub fn random(
         37..57 => Command::Put(key(rng), value(rng)),
         57..67 => Command::Insert(key(rng), value(rng)),
         67..79 => Command::Delete(key(rng)),
-        79..86 => {
+        79..82 => Command::LockTree(rng.pick(&TREE_MODES)),
+        82..86 => {
             let modes = [RowLockMode::KeyShare, RowLockMode::Share, RowLockMode::NoKeyUpdate, RowLockMode::Update];
             Command::Lock(key(rng), rng.pick(&modes))
         }

@@ -9,11 +9,13 @@
 //!    repeatable read on they fail when the row was changed by a commit after the snapshot: the first updater wins.
 //! 3. *Serializable* transactions may be refused at any step because of dependencies; that what commits can be put in an order
 //!    is for [`crate::isolation::serial`] to find.
-//! 4. A refused transaction does nothing more before it rolls back, as a whole or to a savepoint.
+//! 4. Locks of the tree are in the way of other such locks alone. They go with the savepoint they were taken in.
+//! 5. A transaction that may only read is refused each write and row lock, and goes on.
+//! 6. A transaction that was refused otherwise does nothing more before it rolls back, as a whole or to a savepoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ssd_engine::{Isolation, RowLockMode};
+use ssd_engine::{Isolation, LockMode, RowLockMode};
 
 /// A key.
 pub type Key = Vec<u8>;
@@ -39,6 +41,8 @@ pub enum Command {
     Delete(Key),
     /// Lock a row.
     Lock(Key, RowLockMode),
+    /// Lock the tree as a whole.
+    LockTree(LockMode),
     /// Set a savepoint.
     Savepoint,
     /// Forget the savepoint of this depth, from 1.
@@ -58,6 +62,8 @@ pub enum Refusal {
     Dependencies,
     /// The transaction has failed before.
     Failed,
+    /// The transaction may not write. It goes on.
+    ReadOnly,
 }
 
 /// What a statement answered.
@@ -80,12 +86,15 @@ pub enum Entry {
     Write(Key, Option<Value>),
     /// A row was locked.
     Lock(Key, RowLockMode),
+    /// The tree was locked.
+    LockTree(LockMode),
 }
 
 /// An open transaction.
 #[derive(Clone, Debug)]
 pub struct Open {
     isolation: Isolation,
+    read_only: bool,
     /// Commits that it sees, once it has begun to look.
     snapshot: Option<u64>,
     /// What it has done and not taken back.
@@ -154,16 +163,26 @@ pub struct Oracle {
     open: BTreeMap<Number, Open>,
 }
 
+/// Whether a command takes a transaction's id.
+const fn writes(command: &Command) -> bool {
+    matches!(command, Command::Put(..) | Command::Insert(..) | Command::Delete(_) | Command::Lock(..))
+}
+
 /// What writing amounts to as a lock.
 const fn mode_of(value: Option<&Value>) -> RowLockMode {
     if value.is_some() { RowLockMode::NoKeyUpdate } else { RowLockMode::Update }
 }
 
+/// Which modes, by their bits from the weakest on, a tree's lock in each mode excludes.
+const TREE_CONFLICTS: [u8; 8] =
+    [0b1000_0000, 0b1100_0000, 0b1111_0000, 0b1111_1000, 0b1110_1100, 0b1111_1100, 0b1111_1110, 0b1111_1111];
+
 impl Oracle {
     /// A transaction begins.
-    pub fn begin(&mut self, number: Number, isolation: Isolation) {
+    pub fn begin(&mut self, number: Number, isolation: Isolation, read_only: bool) {
         let open = Open {
             isolation,
+            read_only,
             snapshot: None,
             log: Vec::new(),
             savepoints: Vec::new(),
@@ -187,8 +206,10 @@ impl Oracle {
     pub fn look(&mut self, number: Number, command: &Command) {
         let commits = self.commits;
         let open = self.open.get_mut(&number).expect("it has not ended");
-        let looks = !matches!(command, Command::Savepoint | Command::Release(_) | Command::RollbackTo(_));
-        if looks && !open.failed && open.isolation != Isolation::ReadCommitted {
+        let is_aside =
+            matches!(command, Command::LockTree(_) | Command::Savepoint | Command::Release(_) | Command::RollbackTo(_));
+        let is_refused = open.failed || (open.read_only && writes(command));
+        if !is_aside && !is_refused && open.isolation != Isolation::ReadCommitted {
             open.snapshot.get_or_insert(commits);
         }
     }
@@ -199,6 +220,9 @@ impl Oracle {
         let open = self.txn(number);
         if open.failed && !matches!(command, Command::RollbackTo(_)) {
             return Answer::Refused(Refusal::Failed);
+        }
+        if open.read_only && writes(command) {
+            return Answer::Refused(Refusal::ReadOnly);
         }
         match command {
             Command::Get(key) => Answer::Row(self.visible(open, key).cloned()),
@@ -213,7 +237,12 @@ impl Oracle {
             Command::Delete(key) => self.expect_write(number, key, None, self.newest(open, key).is_some()),
             Command::Insert(key, value) => self.expect_insert(number, key, value),
             Command::Lock(key, mode) => self.expect_lock(number, key, *mode),
-            Command::Savepoint | Command::Release(_) | Command::RollbackTo(_) => Answer::Done(true),
+            Command::LockTree(mode) if self.is_tree_locked_by_others(number, *mode) => {
+                Answer::Refused(Refusal::Blocked)
+            }
+            Command::LockTree(_) | Command::Savepoint | Command::Release(_) | Command::RollbackTo(_) => {
+                Answer::Done(true)
+            }
         }
     }
 
@@ -268,13 +297,20 @@ impl Oracle {
     fn is_written_by_others(&self, number: Number, key: &Key, mode: RowLockMode) -> bool {
         self.others(number).any(|entry| match entry {
             Entry::Write(written, value) => written == key && mode.conflicts(mode_of(value.as_ref())),
-            Entry::Lock(..) => false,
+            Entry::Lock(..) | Entry::LockTree(_) => false,
+        })
+    }
+
+    fn is_tree_locked_by_others(&self, number: Number, mode: LockMode) -> bool {
+        self.others(number).any(|entry| match entry {
+            Entry::LockTree(held) => TREE_CONFLICTS[*held as usize] & 1 << mode as u8 != 0,
+            Entry::Write(..) | Entry::Lock(..) => false,
         })
     }
 
     fn is_locked_by_others(&self, number: Number, key: &Key, mode: RowLockMode) -> bool {
         self.others(number).any(|entry| match entry {
-            Entry::Write(..) => false,
+            Entry::Write(..) | Entry::LockTree(_) => false,
             Entry::Lock(locked, held) => locked == key && held.conflicts(mode),
         })
     }
@@ -304,7 +340,7 @@ impl Oracle {
     fn rows_of(&self, open: &Open) -> Rows {
         let written = open.log.iter().filter_map(|entry| match entry {
             Entry::Write(key, _) => Some(key),
-            Entry::Lock(..) => None,
+            Entry::Lock(..) | Entry::LockTree(_) => None,
         });
         let keys: BTreeSet<_> = self.versions.keys().chain(written).collect();
         keys.into_iter().filter_map(|key| Some((key.clone(), self.visible(open, key)?.clone()))).collect()
@@ -322,6 +358,7 @@ impl Oracle {
         let open = self.open.get_mut(&number).expect("it has not ended");
         open.history.push((command.clone(), answer.clone()));
         let refused = match answer {
+            Answer::Refused(Refusal::ReadOnly) => true,
             Answer::Refused(why) => {
                 open.failed = true;
                 open.doomed |= *why == Refusal::Dependencies;
@@ -345,6 +382,7 @@ impl Oracle {
             Command::Lock(key, mode) if !refused => {
                 open.log.push(Entry::Lock(key.clone(), *mode));
             }
+            Command::LockTree(mode) if !refused => open.log.push(Entry::LockTree(*mode)),
             _ => {}
         }
     }
@@ -379,7 +417,7 @@ impl Oracle {
 
     /// A transaction that was prepared stands in the way with what it has done.
     pub fn restore(&mut self, number: Number, log: Vec<Entry>) {
-        self.begin(number, Isolation::ReadCommitted);
+        self.begin(number, Isolation::ReadCommitted, false);
         self.open.get_mut(&number).expect("it was just begun").log = log;
     }
 }

@@ -87,9 +87,10 @@ impl Schedule {
             if self.begun < end && self.open.len() < most && (self.open.is_empty() || self.rng.one_in(4)) {
                 self.begun += 1;
                 let level = level.unwrap_or_else(|| self.rng.pick(&levels));
-                let txn = self.engine.begin_with(unwaiting(level)).map_err(|error| error.to_string())?;
+                let read_only = self.rng.one_in(6);
+                let txn = self.engine.begin_with(unwaiting(level, read_only)).map_err(|error| error.to_string())?;
                 self.open.insert(self.begun, txn);
-                self.oracle.begin(self.begun, level);
+                self.oracle.begin(self.begun, level, read_only);
             }
             let names: Vec<_> = self.open.keys().copied().collect();
             let number = self.rng.pick(&names);

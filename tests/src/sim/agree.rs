@@ -9,8 +9,9 @@ use crate::rng::Rng;
 use crate::sim::check::describe;
 use crate::sim::digest::Digest;
 use crate::sim::options;
-use crate::sim::store::{Failure, Store};
+use crate::sim::store::Store;
 use crate::sim::workload::TREES;
+use crate::simulator::Failure;
 
 /// One seed in this many is such a run.
 pub const EVERY: u64 = 20;

@@ -7,7 +7,8 @@ use ssd_engine::env::memory::MemoryEnv;
 use ssd_engine::{Class, Error};
 
 use crate::sim::check::describe;
-use crate::sim::store::{DIR, Failure, Store};
+use crate::sim::store::{DIR, Store};
+use crate::simulator::Failure;
 
 /// The files of a directory.
 pub type Image = Vec<(PathBuf, Vec<u8>)>;

@@ -9,9 +9,10 @@ use ssd_engine::env::memory::{Crash, MemoryEnv};
 
 use crate::rng::Rng;
 use crate::sim::check::describe;
-use crate::sim::store::{DIR, Failure, Store};
+use crate::sim::store::{DIR, Store};
 use crate::sim::workload::TREES;
 use crate::sim::{agree, damage, options};
+use crate::simulator::{Failure, Simulator};
 
 /// Crashes during recovery, one after the other, at most.
 const RECOVERY_CRASHES: u64 = 4;
@@ -24,7 +25,15 @@ struct Run {
     limited: bool,
 }
 
-/// Runs `steps` operations of `seed` in the world `env`; returns the fingerprint of everything that was asked of the disk.
+/// Histories of puts, deletions, scans, snapshots and maintenance over several trees.
+pub const SIMULATOR: Simulator =
+    Simulator { command: "cargo xtask sim", seeds: include_str!("seeds.txt"), steps: 400, live };
+
+fn live(seed: u64, rng: Rng, env: Arc<MemoryEnv>, steps: usize) -> Result<u64, Failure> {
+    if agree::is_chosen(seed) { agree::run(seed, steps) } else { run(rng, env, steps) }
+}
+
+/// Runs `steps` operations in the world `env`; returns the fingerprint of everything that was asked of the disk.
 fn run(mut rng: Rng, env: Arc<MemoryEnv>, steps: usize) -> Result<u64, Failure> {
     let options = options::random(&mut rng);
     let mut run = Run { store: Store::new(env, options, rng), armed: Vec::new(), limited: false };
@@ -37,38 +46,6 @@ fn run(mut rng: Rng, env: Arc<MemoryEnv>, steps: usize) -> Result<u64, Failure> 
     run.crash(Crash::Power).map_err(|what| format!("last crash: {what}"))?;
     run.store.engine().verify().map_err(|error| format!("at the end: {}", describe(&error)))?;
     Ok(run.store.env.faults().fingerprint())
-}
-
-/// Runs `steps` operations of `seed`; returns the fingerprint of everything that was asked of the disk.
-///
-/// # Errors
-/// The first disagreement with the model, an error that nothing explains, or a panic; then the last `trace` operations on
-/// the disk.
-pub fn attempt(seed: u64, steps: usize, trace: usize) -> Result<u64, Failure> {
-    let mut rng = Rng::new(seed);
-    let env = MemoryEnv::new(rng.next());
-    env.faults().set_trace_len(trace);
-    let body = || {
-        if agree::is_chosen(seed) { agree::run(seed, steps) } else { run(rng, env.clone(), steps) }
-    };
-    // A thread of its own: what the engine keeps per thread is then of this run alone, and the run repeats exactly.
-    let ending = std::thread::scope(|scope| scope.spawn(body).join());
-    let outcome = ending.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        Err(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned())
-    });
-    outcome.map_err(|what| env.faults().trace().into_iter().fold(what, |text, line| text + "\n    " + &line))
-}
-
-/// The smallest count of steps with which `seed` fails, given that it fails with `steps`.
-#[must_use]
-pub fn shrink(seed: u64, steps: usize) -> usize {
-    let (mut passes, mut fails) = (0, steps);
-    while fails - passes > 1 {
-        let middle = passes.midpoint(fails);
-        if attempt(seed, middle, 0).is_err() { fails = middle } else { passes = middle }
-    }
-    fails
 }
 
 impl Run {
@@ -231,7 +208,8 @@ mod tests {
     #[test]
     fn a_seed_repeats_exactly() {
         for seed in (1..5).chain([agree::EVERY]) {
-            assert_eq!(attempt(seed, 200, 0), attempt(seed, 200, 0), "seed {seed}");
+            let attempt = || SIMULATOR.attempt(seed, 200, 0);
+            assert_eq!(attempt(), attempt(), "seed {seed}");
         }
     }
 }

@@ -15,14 +15,12 @@ use crate::sim::check::{Row, compare, describe, read_all};
 use crate::sim::digest::Digest;
 use crate::sim::model::{Model, Op, State};
 use crate::sim::workload::{self, NUMBER_KEY, TREES};
+use crate::simulator::Failure;
 
 mod reads;
 
 /// Where the engine lives.
 pub const DIR: &str = "/db";
-
-/// Why a run failed: what was being done and what was wrong.
-pub type Failure = String;
 
 /// A scan that stays open while the engine changes, and the rows it has yet to show.
 struct LongScan {

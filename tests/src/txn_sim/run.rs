@@ -12,8 +12,10 @@ use ssd_engine::{Durability, Engine, Error, Isolation, Options, RowTree, Transac
 use crate::isolation::act::{act, random, refusal, unwaiting};
 use crate::isolation::oracle::{Answer, Command, Key, Number, Oracle, Refusal, Rows};
 use crate::rng::Rng;
+use crate::sim::check::describe;
 use crate::sim::options;
 use crate::sim::workload;
+use crate::simulator::{Failure, Simulator};
 use crate::txn_sim::events::{Event, Events, difference};
 
 /// Where the simulated engine lives.
@@ -22,15 +24,6 @@ const DIR: &str = "/db";
 const OPEN_MAX: usize = 4;
 /// Transactions that are prepared at once.
 const PREPARED_MAX: usize = 3;
-
-/// Seeds that failed during development. 419 and 1241: versions were frozen by a compaction before the commits that it was for
-/// were stable.
-pub const KNOWN: [u64; 2] = [419, 1241];
-/// Operations of a life, unless told otherwise.
-pub const STEPS: usize = 400;
-
-/// Why a run failed: what was being done and what was wrong.
-pub type Failure = String;
 
 /// What ended a step: an error of the engine, or a wrong answer.
 enum Stop {
@@ -65,35 +58,15 @@ struct Run {
     armed: Vec<FaultKind>,
 }
 
-/// Runs `steps` operations of `seed`; returns the fingerprint of everything that was asked of the disk.
-///
-/// # Errors
-/// The first disagreement with the oracle, an error that nothing explains, or a panic; then the last `trace` operations on
-/// the disk.
-pub fn attempt(seed: u64, steps: usize, trace: usize) -> Result<u64, Failure> {
-    let mut rng = Rng::new(seed);
-    let env = MemoryEnv::new(rng.next());
-    env.faults().set_trace_len(trace);
-    // A thread of its own: what the engine keeps per thread is then of this run alone, and the run repeats exactly.
-    let ending = std::thread::scope(|scope| scope.spawn(|| run(rng, env.clone(), steps)).join());
-    let outcome = ending.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        Err(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned())
-    });
-    outcome.map_err(|what| env.faults().trace().into_iter().fold(what, |text, line| text + "\n    " + &line))
-}
+/// Histories of transactions at all levels over one tree of rows.
+pub const SIMULATOR: Simulator = Simulator {
+    command: "cargo xtask sim --transactions",
+    seeds: include_str!("seeds.txt"),
+    steps: 400,
+    live: |_, rng, env, steps| run(rng, env, steps),
+};
 
-/// The smallest count of steps with which `seed` fails, given that it fails with `steps`.
-#[must_use]
-pub fn shrink(seed: u64, steps: usize) -> usize {
-    let (mut passes, mut fails) = (0, steps);
-    while fails - passes > 1 {
-        let middle = passes.midpoint(fails);
-        if attempt(seed, middle, 0).is_err() { fails = middle } else { passes = middle }
-    }
-    fails
-}
-
+/// Runs `steps` operations in the world `env`; returns the fingerprint of everything that was asked of the disk.
 fn run(mut rng: Rng, env: Arc<MemoryEnv>, steps: usize) -> Result<u64, Failure> {
     let mut options = options::random(&mut rng);
     options.env = Some(env.clone());
@@ -120,16 +93,6 @@ fn run(mut rng: Rng, env: Arc<MemoryEnv>, steps: usize) -> Result<u64, Failure> 
     run.check_rows().map_err(|what| format!("at the end: {what}"))?;
     run.crash(Crash::Power).map_err(|what| format!("last crash: {what}"))?;
     Ok(run.env.faults().fingerprint())
-}
-
-fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text += &format!(": {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 /// The name of a prepared transaction.
@@ -211,9 +174,9 @@ impl Run {
         let level = self.rng.pick(&levels);
         self.begun += 1;
         let number = self.begun;
-        let txn = self.engine().begin_with(unwaiting(level))?;
+        let txn = self.engine().begin_with(unwaiting(level, false))?;
         self.live().open.insert(number, txn);
-        self.oracle.begin(number, level);
+        self.oracle.begin(number, level, false);
         self.compare(number, &Command::Put(format!("!{number:08}").into_bytes(), vec![b'x']))
     }
 
@@ -407,14 +370,15 @@ mod tests {
     #[test]
     fn a_seed_repeats_exactly() {
         for seed in 1..4 {
-            assert_eq!(attempt(seed, 200, 0), attempt(seed, 200, 0), "seed {seed}");
+            let attempt = || SIMULATOR.attempt(seed, 200, 0);
+            assert_eq!(attempt(), attempt(), "seed {seed}");
         }
     }
 
     #[test]
     fn three_hundred_seeds() {
-        let failed: Vec<_> =
-            KNOWN.into_iter().chain(1..=300).filter_map(|seed| Some((seed, attempt(seed, STEPS, 0).err()?))).collect();
+        let seeds = SIMULATOR.known().chain(1..=300);
+        let failed: Vec<_> = seeds.filter_map(|seed| SIMULATOR.attempt(seed, SIMULATOR.steps, 0).err()).collect();
         assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed.first());
     }
 }

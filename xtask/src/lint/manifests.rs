@@ -8,8 +8,14 @@ use crate::workspace::Workspace;
 /// Manifests that name versions: the workspace's, and that of the fuzz crate, which stands outside.
 const WITH_VERSIONS: [&str; 2] = ["Cargo.toml", "engine/fuzz/Cargo.toml"];
 /// Manifests that must take their versions from the workspace.
-const MEMBERS: [&str; 5] =
-    ["engine/Cargo.toml", "engine/cli/Cargo.toml", "tests/Cargo.toml", "bench/Cargo.toml", "xtask/Cargo.toml"];
+const MEMBERS: [&str; 6] = [
+    "engine/Cargo.toml",
+    "engine/cli/Cargo.toml",
+    "tests/Cargo.toml",
+    "bench/Cargo.toml",
+    "pg_regress/Cargo.toml",
+    "xtask/Cargo.toml",
+];
 
 /// Every dependency has its reason in a comment above it (or above the group of lines it stands in).
 pub(crate) fn reasons(workspace: &Workspace, _progress: &Progress) -> Result<Verdict> {

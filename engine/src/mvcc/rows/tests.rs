@@ -162,7 +162,7 @@ impl World {
 
     fn lock(&self, txn: u64, key: &[u8], mode: Mode) -> Conflict {
         let at = Snapshot::At(self.table.snapshot());
-        self.by(txn, 0, &at, |session| self.rows.lock(session, self.tree, key, mode).unwrap())
+        self.by(txn, 0, &at, |session| self.rows.lock(session, self.tree, key, mode, None).unwrap())
     }
 
     fn read(&self, txn: u64, snapshot: &Snapshot, key: &[u8]) -> Option<Vec<u8>> {
@@ -174,7 +174,7 @@ impl World {
     fn scan(&self, snapshot: &Snapshot, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut scan = self.rows.scan(self.tree, KeyRange::default(), direction, snapshot.clone()).unwrap();
         let mut out = Vec::new();
-        while let Some(row) = scan.next(&As(&self.table, 0)).unwrap() {
+        while let Some(row) = scan.next(&As(&self.table, 0), &mut Vec::new()).unwrap() {
             out.push((row.key.to_vec(), row.version.payload.to_vec()));
         }
         out
@@ -352,7 +352,7 @@ fn scans_see_one_moment_both_ways_across_flushes() {
     let mut forward =
         world.rows.scan(world.tree, KeyRange::default(), Direction::Forward, Snapshot::At(moment.clone())).unwrap();
     let (mut seen, mut deleted) = (0, 0);
-    while let Some(row) = forward.next(&As(&world.table, 0)).unwrap() {
+    while let Some(row) = forward.next(&As(&world.table, 0), &mut Vec::new()).unwrap() {
         assert_eq!((row.key, row.version.payload), (&key(seen)[..], &b"old"[..]));
         if seen.is_multiple_of(100) {
             let txn = 2 + u64::from(seen);

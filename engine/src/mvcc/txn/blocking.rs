@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, MutexGuard};
 
 use crate::base::ids::TxnId;
-use crate::error::{Error, Result};
+use crate::error::{ConflictKind, Error, Result};
 use crate::mvcc::txn::lock_mode::{LockMode, Modes};
 use crate::mvcc::txn::lock_queue::{LockObject, Outcome};
 use crate::mvcc::txn::running::LocalTxn;
@@ -60,7 +60,8 @@ impl std::error::Error for WaitError {}
 impl From<WaitError> for Error {
     fn from(error: WaitError) -> Self {
         match &error {
-            WaitError::Deadlock { .. } | WaitError::Timeout => Self::Conflict(error.to_string()),
+            WaitError::Deadlock { .. } => Self::conflict(ConflictKind::Deadlock, error.to_string()),
+            WaitError::Timeout => Self::conflict(ConflictKind::LockTimeout, error.to_string()),
             WaitError::Closed => Self::Closed("it was closed while a transaction waited".into()),
             WaitError::Ended => Self::usage(error.to_string(), "Begin another transaction."),
         }

@@ -36,7 +36,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::base::ids::{TreeId, TxnId};
-use crate::error::{Error, Result};
+use crate::error::{ConflictKind, Error, Result};
 use crate::mvcc::txn::running::{CommitNo, LocalTxn};
 use crate::mvcc::txn::ssi::reads::TreeReads;
 
@@ -130,7 +130,8 @@ pub struct Ssi {
 /// The failure of a transaction that takes part in a dangerous structure.
 #[must_use]
 pub fn failure() -> Error {
-    Error::Conflict("could not serialize access due to read/write dependencies among transactions".into())
+    let what = "could not serialize access due to read/write dependencies among transactions";
+    Error::conflict(ConflictKind::Serialization, what)
 }
 
 impl Ssi {

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::ids::TxnId;
-use crate::error::{Error, Result};
+use crate::error::{ConflictKind, Error, Result};
 use crate::format::txn_record::PreparedRecord;
 use crate::mvcc::status::TxnState;
 use crate::mvcc::txn::TxnManager;
@@ -71,7 +71,8 @@ fn unknown(name: &[u8]) -> Error {
 }
 
 fn is_busy(name: &[u8]) -> Error {
-    Error::Conflict(format!("prepared transaction with identifier \"{}\" is busy", name.escape_ascii()))
+    let what = format!("prepared transaction with identifier \"{}\" is busy", name.escape_ascii());
+    Error::conflict(ConflictKind::InUse, what)
 }
 
 impl TxnManager {

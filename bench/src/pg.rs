@@ -1,0 +1,140 @@
+//! The Postgres benchmark: tables of two access methods in one cluster, in turns.
+//!
+//! Each access method has a database of its own in a private cluster, with that access method as its default; the log, the
+//! cache and the settings are shared. Every load runs on both before the next load, and each repetition begins with the
+//! other one. A checkpoint stands before every measurement, so that both pay for the same full pages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ssd_pg_regress::account::{self, Account};
+use ssd_pg_regress::cluster::Cluster;
+use ssd_pg_regress::installation::Installation;
+use ssd_pg_regress::suite::AccessMethod;
+
+use crate::Result;
+use crate::parent::{Results, Run};
+
+pub mod load;
+pub mod measure;
+
+use load::{Load, Size, Table};
+
+/// Settings of the server: the defaults, but for a cache and a log that suit a benchmark of minutes.
+const SETTINGS: &str = "\
+shared_buffers = 512MB
+max_wal_size = 4GB
+checkpoint_timeout = 15min
+max_connections = 100
+";
+
+/// Who is compared with.
+pub const PEER: AccessMethod = AccessMethod::Heap;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The access method that is compared with heap.
+    pub subject: AccessMethod,
+    /// How much of everything.
+    pub size: Size,
+    /// The loads.
+    pub loads: Vec<Load>,
+    /// How often everything is repeated.
+    pub repetitions: usize,
+    /// Where the cluster goes; emptied before and after.
+    pub dir: PathBuf,
+}
+
+/// A cluster that ends with the benchmark.
+struct Server {
+    cluster: Cluster,
+    /// Where pgbench writes.
+    scratch: PathBuf,
+    sockets: PathBuf,
+}
+
+impl Server {
+    fn start(job: &Job) -> Result<Self> {
+        let (installation, account) = (Installation::find()?, Account::find()?);
+        if job.subject == AccessMethod::Extension && !installation.has_extension() {
+            return Err("ssdlsm is not installed\nhint: cargo xtask pg install".into());
+        }
+        let sockets = account::short_dir("bench");
+        let cluster = Cluster::at(&installation, &account, &job.dir.join("data"), &sockets, 5432)?;
+        if cluster.is_created() && cluster.is_running()? {
+            // Left over from a run that was broken off.
+            cluster.stop("immediate")?;
+        }
+        if job.dir.exists() {
+            fs::remove_dir_all(&job.dir)?;
+        }
+        fs::create_dir_all(&job.dir)?;
+        let server = Self { cluster, scratch: job.dir.join("scratch"), sockets };
+        account.make_dir(&server.scratch)?;
+        server.cluster.create()?;
+        server.cluster.start(&format!("{SETTINGS}{}", job.subject.server_settings()))?;
+        for method in [job.subject, PEER] {
+            let name = database(method);
+            server.cluster.sql("postgres", &format!("CREATE DATABASE {name}"))?;
+            if let Some(statement) = method.create_statement() {
+                server.cluster.sql(&name, &statement)?;
+            }
+            let setting = format!("ALTER DATABASE {name} SET default_table_access_method = '{}'", method.name());
+            server.cluster.sql("postgres", &setting)?;
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.cluster.is_running().unwrap_or(false) {
+            // Its data is thrown away.
+            let _ = self.cluster.stop("immediate");
+        }
+        let _ = fs::remove_dir_all(&self.sockets);
+    }
+}
+
+/// The database of an access method.
+fn database(method: AccessMethod) -> String {
+    format!("bench_{}", method.name())
+}
+
+/// Runs every load on both access methods, in turns.
+///
+/// # Errors
+/// When there is no server to measure; what goes wrong in a load is part of the results.
+pub fn run(job: &Job, tell: &dyn Fn(&str)) -> Result<Results> {
+    let server = Server::start(job)?;
+    let mut results = Results::default();
+    for repetition in 0..job.repetitions {
+        let mut methods = [job.subject, PEER];
+        methods.rotate_left(repetition % 2);
+        for method in methods {
+            Table::drop_all(&server.cluster, &database(method))?;
+        }
+        for load in &job.loads {
+            let mut shown = Vec::new();
+            for method in methods {
+                let store = method.name();
+                match measure::load(&server.cluster, &database(method), load, job.size, &server.scratch) {
+                    Ok(measured) => {
+                        shown.push(format!("{store} {:.0}/s", measured.ops_per_second()));
+                        results.runs.push(Run { workload: load.name(), store: store.to_owned(), repetition, measured });
+                    }
+                    Err(error) => results.failures.push(format!("{} {store}: {error}", load.name())),
+                }
+            }
+            tell(&format!("{:<28} {}", load.name(), shown.join(", ")));
+        }
+    }
+    drop(server);
+    remove(&job.dir)?;
+    Ok(results)
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    Ok(fs::remove_dir_all(dir)?)
+}

@@ -1,0 +1,182 @@
+//! Runs one load and measures it: throughput, latency, log, device, size.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use ssd_pg_regress::cluster::Cluster;
+use ssd_pg_regress::program;
+
+use super::load::{Load, Size, Table, VALUE, Work};
+use crate::Result;
+use crate::spec::Measured;
+
+/// Bytes of a sector in the kernel's counts.
+const SECTOR: u64 = 512;
+
+/// Runs `load` in `database`.
+///
+/// # Errors
+/// When a statement fails, or pgbench does not say what it did.
+pub fn load(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: &Path) -> Result<Measured> {
+    load.table.prepare(cluster, database, load.work, size)?;
+    if load.work == Work::Copy {
+        write_rows(cluster, database, size)?;
+    }
+    cluster.sql(database, "CHECKPOINT")?;
+    let before = (position(cluster)?, written(cluster.data()));
+    let mut measured = match load.work {
+        Work::Copy => {
+            let path = rows_file(cluster);
+            timed(cluster, database, &format!("COPY filled FROM '{}'", path.display()), size.rows())?
+        }
+        Work::Scan => timed(cluster, database, "SELECT sum(n), max(v) FROM filled", size.rows())?,
+        Work::Script(_) | Work::TpcB => pgbench(cluster, database, load, size, scratch)?,
+    };
+    let after = (position(cluster)?, written(cluster.data()));
+    measured.wal_bytes = Some(after.0.saturating_sub(before.0));
+    if let (Some(before), Some(after)) = (before.1, after.1) {
+        measured.device_written = after.saturating_sub(before);
+    }
+    measured.space_bytes = space(cluster, database, load.table)?;
+    if load.work == Work::Copy {
+        let count = cluster.sql(database, "SELECT count(*) FROM filled")?;
+        if count != size.rows().to_string() {
+            return Err(format!("{count} rows of {} are in the table", size.rows()).into());
+        }
+        cluster.sql(database, "VACUUM ANALYZE filled")?;
+        fs::remove_file(rows_file(cluster))?;
+    }
+    Ok(measured)
+}
+
+/// Bytes that the server has logged since it was made.
+fn position(cluster: &Cluster) -> Result<u64> {
+    Ok(cluster.sql("postgres", "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")?.parse()?)
+}
+
+/// Bytes that all programs have written to the device under `path`; `None` where the kernel does not tell.
+fn written(path: &Path) -> Option<u64> {
+    let device = fs::metadata(path).ok()?.dev();
+    // As the kernel's headers put it: twelve bits of major number above eight of minor, the rest above both.
+    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+    let sectors = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    Some(sectors.split_whitespace().nth(6)?.parse::<u64>().ok()? * SECTOR)
+}
+
+/// Bytes of tables and indexes.
+fn space(cluster: &Cluster, database: &str, table: Table) -> Result<u64> {
+    let real_size = cluster.sql(database, "SELECT to_regproc('ssdlsm_table_size') IS NOT NULL")? == "t";
+    let mut sum = 0;
+    for name in table.names() {
+        // What an engine keeps in files of its own, Postgres does not see.
+        let sql = if real_size {
+            format!("SELECT ssdlsm_table_size('{name}'::regclass) + pg_indexes_size('{name}')")
+        } else {
+            format!("SELECT pg_total_relation_size('{name}')")
+        };
+        sum += cluster.sql(database, &sql)?.parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// The file that rows are copied from.
+fn rows_file(cluster: &Cluster) -> PathBuf {
+    cluster.data().join("rows.copy")
+}
+
+fn write_rows(cluster: &Cluster, database: &str, size: Size) -> Result<()> {
+    let (path, rows) = (rows_file(cluster), size.rows());
+    let sql = format!("COPY (SELECT i, 0, {VALUE} FROM generate_series(1, {rows}) i) TO '{}'", path.display());
+    cluster.sql(database, &sql)?;
+    Ok(())
+}
+
+/// One statement that handles `rows` rows.
+fn timed(cluster: &Cluster, database: &str, sql: &str, rows: u64) -> Result<Measured> {
+    let start = Instant::now();
+    cluster.sql(database, sql)?;
+    Ok(Measured { ops: rows, seconds: start.elapsed().as_secs_f64(), ..Measured::default() })
+}
+
+/// Transactions of pgbench for some time, with the latency of each.
+fn pgbench(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: &Path) -> Result<Measured> {
+    let seconds = size.seconds() * load.stretch;
+    let prefix = scratch.join("latency");
+    // Of a run that failed.
+    for path in latency_files(scratch)? {
+        fs::remove_file(path)?;
+    }
+    let mut command = cluster.client("pgbench");
+    command.args(["-n", "-M", "prepared", "--log", "-c", &load.clients.to_string(), "-T", &seconds.to_string()]);
+    command.arg(format!("--log-prefix={}", prefix.display()));
+    command.args(["-D", &format!("rows={}", size.rows())]);
+    if let Work::Script(script) = load.work {
+        let path = scratch.join("script.sql");
+        fs::write(&path, script)?;
+        command.arg("-f").arg(path);
+    }
+    let said = program::checked(command.arg(database), "run pgbench")?;
+    let (ops, failed) = transactions(&said).ok_or_else(|| format!("pgbench does not say what it did:\n{said}"))?;
+    if failed > 0 || ops == 0 {
+        return Err(format!("{failed} transactions failed, {ops} did not").into());
+    }
+    let mut latency = Histogram::<u64>::new(3)?;
+    for path in latency_files(scratch)? {
+        for line in BufReader::new(fs::File::open(&path)?).lines() {
+            // client, number, microseconds, and more
+            if let Some(us) = line?.split(' ').nth(2).and_then(|us| us.parse().ok()) {
+                latency.record(us)?;
+            }
+        }
+        fs::remove_file(path)?;
+    }
+    let at = |quantile| latency.value_at_quantile(quantile) as f64;
+    Ok(Measured {
+        ops,
+        seconds: seconds as f64,
+        p50_us: at(0.5),
+        p95_us: at(0.95),
+        p99_us: at(0.99),
+        p999_us: at(0.999),
+        max_us: latency.max() as f64,
+        ..Measured::default()
+    })
+}
+
+/// The files in which pgbench wrote the time of each transaction: one for each of its threads.
+fn latency_files(scratch: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(scratch)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("latency")) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// How many transactions pgbench did, and how many failed.
+fn transactions(said: &str) -> Option<(u64, u64)> {
+    let number = |label: &str| {
+        let rest = said.lines().find_map(|line| line.strip_prefix(label))?;
+        rest.split([' ', '/']).find_map(|word| word.parse().ok())
+    };
+    Some((number("number of transactions actually processed:")?, number("number of failed transactions:")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pgbench_did_is_read() {
+        let said = "scaling factor: 1\nnumber of transactions actually processed: 1234\n\
+            number of failed transactions: 2 (0.162%)\nlatency average = 0.1 ms\n";
+        assert_eq!(transactions(said), Some((1234, 2)));
+        assert_eq!(transactions("pgbench: error"), None);
+    }
+}

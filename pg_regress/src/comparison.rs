@@ -1,0 +1,201 @@
+//! Says whether a test that `pg_regress` calls failed differs only in what SQL leaves open.
+//!
+//! Postgres compares texts. A table access method may return rows in another order than heap does, and may place them
+//! elsewhere, without being wrong. So the expected and the actual output are cut at the statements that the script
+//! echoes ([`transcript`]), what each statement printed is cut into tables and messages ([`printed`]), and each pair
+//! that differs must be explained by one or more [`Kind`]s. What is not explained is a difference.
+//!
+//! Invariants:
+//! 1. Nothing is permuted across statements, nor across the tables of one statement.
+//! 2. Rows are permuted only for a statement that returns rows and has no ORDER BY ([`statement`]).
+//! 3. A value counts as a place only in a column that is named for the test, and only if both sides look like one.
+//! 4. Rows may be added, never missing, and only rows that name the access method.
+//!
+//! Pure: texts in, a verdict out.
+
+pub mod printed;
+pub mod statement;
+pub mod transcript;
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use printed::{Item, Table};
+use transcript::Segment;
+
+/// What the text is that made the output.
+#[derive(Clone, Copy, Debug)]
+pub enum Script<'s> {
+    /// A file of SQL that psql ran and echoed.
+    Sql(&'s str),
+    /// A specification that isolationtester ran; it echoes every step.
+    Spec,
+}
+
+/// A kind of difference that does not count as failure where it is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Rows, or messages raised for rows, in an order that no ORDER BY defines.
+    RowOrder,
+    /// A ctid or a size.
+    PhysicalPlace,
+    /// A list of access methods, or of what depends on them, has one more.
+    AccessMethodListed,
+}
+
+impl Kind {
+    /// As it is written in the list of expected differences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RowOrder => "row_order",
+            Self::PhysicalPlace => "physical_place",
+            Self::AccessMethodListed => "access_method_listed",
+        }
+    }
+}
+
+/// What the comparison must know of the test.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'r> {
+    /// The access method that the tables used.
+    pub access_method: &'r str,
+    /// Columns with ctids or sizes.
+    pub place_columns: &'r [String],
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All differences are of these kinds; none when the texts are equal.
+    Explained(BTreeSet<Kind>),
+    /// There are other differences: one entry for each statement that has one.
+    Different(Vec<String>),
+}
+
+/// Compares two outputs of one script.
+pub fn compare(expected: &str, actual: &str, script: Script<'_>, rules: Rules<'_>) -> Verdict {
+    let (expected, actual) = match (transcript::read(expected, script), transcript::read(actual, script)) {
+        (Ok(expected), Ok(actual)) => (expected, actual),
+        (Err(why), _) => return Verdict::Different(vec![format!("expected output: {why}")]),
+        (_, Err(why)) => return Verdict::Different(vec![format!("output: {why}")]),
+    };
+    let mut kinds = BTreeSet::new();
+    let mut different = Vec::new();
+    for (e, a) in expected.iter().zip(&actual) {
+        if e.echo != a.echo {
+            // From here on the two ran different statements: whatever follows says nothing new.
+            different.push(format!("line {}: `{}` where `{}` was expected", a.line, a.title(), e.title()));
+            return Verdict::Different(different);
+        }
+        match explain(e, a, rules) {
+            Some(found) => kinds.extend(found),
+            None => different.push(format!("line {}: {}", a.line, a.title())),
+        }
+    }
+    if expected.len() != actual.len() {
+        different.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
+    }
+    if different.is_empty() { Verdict::Explained(kinds) } else { Verdict::Different(different) }
+}
+
+/// The kinds that explain how two outputs of one statement differ.
+fn explain(expected: &Segment<'_>, actual: &Segment<'_>, rules: Rules<'_>) -> Option<BTreeSet<Kind>> {
+    if expected.output == actual.output {
+        return Some(BTreeSet::new());
+    }
+    let order_is_open = expected.order_is_open && actual.order_is_open;
+    let (mut left, mut right) = (printed::items(&expected.output), printed::items(&actual.output));
+    if left.len() != right.len() {
+        return added_only(&left, &right, rules).then(|| BTreeSet::from([Kind::AccessMethodListed]));
+    }
+    let mut kinds = BTreeSet::new();
+    let differ_beside_tables =
+        left.iter().zip(&right).any(|(l, r)| l != r && !matches!((l, r), (Item::Table(_), Item::Table(_))));
+    if order_is_open && differ_beside_tables {
+        sort_runs(&mut left, expected.is_copy);
+        sort_runs(&mut right, expected.is_copy);
+        kinds.insert(Kind::RowOrder);
+    }
+    for (l, r) in left.iter().zip(&right) {
+        match (l, r) {
+            (l, r) if l == r => {}
+            (Item::Table(l), Item::Table(r)) => kinds.extend(explain_table(l, r, order_is_open, rules)?),
+            _ => return None,
+        }
+    }
+    Some(kinds)
+}
+
+/// Sorts each run of messages and, where these are rows, each run of lines.
+fn sort_runs(items: &mut [Item<'_>], lines_are_rows: bool) {
+    for run in items.chunk_by_mut(|a, b| a.may_swap_with(b, lines_are_rows)) {
+        run.sort();
+    }
+}
+
+/// Whether `actual` is `expected` with further lines, each of which names the access method.
+fn added_only(expected: &[Item<'_>], actual: &[Item<'_>], rules: Rules<'_>) -> bool {
+    let mut rest = expected.iter();
+    let mut next = rest.next();
+    for item in actual {
+        if next == Some(item) {
+            next = rest.next();
+        } else if !matches!(item, Item::Line(line) if names(line, rules.access_method)) {
+            return false;
+        }
+    }
+    next.is_none()
+}
+
+/// The fewest kinds that explain how two tables differ.
+fn explain_table(left: &Table<'_>, right: &Table<'_>, order_is_open: bool, rules: Rules<'_>) -> Option<BTreeSet<Kind>> {
+    const BY_SIZE: [&[Kind]; 7] = [
+        &[Kind::RowOrder],
+        &[Kind::PhysicalPlace],
+        &[Kind::AccessMethodListed],
+        &[Kind::RowOrder, Kind::PhysicalPlace],
+        &[Kind::RowOrder, Kind::AccessMethodListed],
+        &[Kind::PhysicalPlace, Kind::AccessMethodListed],
+        &[Kind::RowOrder, Kind::PhysicalPlace, Kind::AccessMethodListed],
+    ];
+    let candidates = BY_SIZE.into_iter().filter(|kinds| order_is_open || !kinds.contains(&Kind::RowOrder));
+    candidates
+        .into_iter()
+        .find(|kinds| are_equal(left, right, kinds, rules))
+        .map(|kinds| kinds.iter().copied().collect())
+}
+
+/// Whether two tables are equal once differences of `kinds` are taken away.
+fn are_equal(left: &Table<'_>, right: &Table<'_>, kinds: &[Kind], rules: Rules<'_>) -> bool {
+    let places: &[String] = if kinds.contains(&Kind::PhysicalPlace) { rules.place_columns } else { &[] };
+    if kinds.contains(&Kind::PhysicalPlace) && places.is_empty() {
+        return false;
+    }
+    let (mut l, mut r) = (left.rows_as_cells(places), right.rows_as_cells(places));
+    if kinds.contains(&Kind::AccessMethodListed) {
+        let before = r.len();
+        r.retain(|row| !row.iter().any(|cell| names(cell, rules.access_method)));
+        let added = before - r.len();
+        if added == 0 || !left.counts_agree() || !right.counts_agree() {
+            return false;
+        }
+    } else if left.footer != right.footer {
+        return false;
+    }
+    if kinds.contains(&Kind::RowOrder) {
+        l.sort();
+        r.sort();
+    }
+    left.columns() == right.columns() && l == r
+}
+
+/// Whether `text` has `name` as a word.
+fn names(text: &str, name: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|word| word == name || word.starts_with(&format!("{name}_")))
+}
+
+#[cfg(test)]
+mod tests;

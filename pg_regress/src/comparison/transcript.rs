@@ -1,0 +1,115 @@
+//! Cuts the output of a test at the statements that were echoed into it.
+//!
+//! psql under `pg_regress` prints every line of its script that is not empty, then what the statements that end on that
+//! line return. So the lines of the script appear in the output in order, and what stands between two of them belongs to
+//! the statements that ended on the first. Lines of COPY data are not printed. isolationtester prints `step NAME: SQL`.
+
+mod lexer;
+
+use std::collections::BTreeMap;
+
+pub(crate) use lexer::scan;
+
+use super::Script;
+use super::statement::Session;
+use lexer::ScriptLine;
+
+/// The lines that one or more statements printed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Segment<'t> {
+    /// The echoed lines, up to the one on which the statements end.
+    pub(crate) echo: Vec<&'t str>,
+    /// What followed.
+    pub(crate) output: Vec<&'t str>,
+    /// Line in the output at which `output` starts, from 1.
+    pub(crate) line: usize,
+    /// Whether SQL leaves open in which order rows come.
+    pub(crate) order_is_open: bool,
+    /// The rows are lines of COPY.
+    pub(crate) is_copy: bool,
+}
+
+impl Segment<'_> {
+    /// The line to name it by.
+    pub(crate) fn title(&self) -> &str {
+        self.echo.iter().rev().find(|l| !l.trim().is_empty()).map_or("(start)", |l| l.trim())
+    }
+}
+
+/// Reads the output of a script.
+///
+/// # Errors
+/// When a line of the script is not echoed.
+pub fn read<'t>(output: &'t str, script: Script<'_>) -> Result<Vec<Segment<'t>>, String> {
+    let lines: Vec<&str> = output.lines().collect();
+    match script {
+        Script::Sql(sql) => read_sql(&lines, &lexer::lines(sql, &lines)),
+        Script::Spec => Ok(read_spec(&lines)),
+    }
+}
+
+fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segment<'t>>, String> {
+    let mut session = Session::default();
+    let mut segments = Vec::new();
+    let mut open = Segment { echo: Vec::new(), output: Vec::new(), line: 1, order_is_open: false, is_copy: false };
+    let mut at = 0;
+    let mut line_is_open = false;
+    for (number, line) in script.iter().enumerate().filter(|(_, line)| line.is_echoed) {
+        let is_appended = line_is_open && lines.get(at).is_some_and(|l| l.ends_with(line.text));
+        let found = if is_appended { Some(0) } else { lines[at..].iter().position(|l| *l == line.text) };
+        line_is_open = ["\\echo -n ", "\\qecho -n ", "\\warn -n "].iter().any(|echo| line.text.starts_with(echo));
+        let Some(found) = found else {
+            return Err(format!("line {} of the script is not echoed: {}", number + 1, line.text));
+        };
+        if found > 0 {
+            open.output = lines[at..at + found].to_vec();
+            open.line = at + 1;
+            segments.push(open);
+            open = Segment { echo: Vec::new(), output: Vec::new(), line: 0, order_is_open: false, is_copy: false };
+        }
+        open.echo.push(lines[at + found]);
+        at += found + 1;
+        let mut are_open = line.ended.iter().map(|s| session.order_is_open(s)).collect::<Vec<_>>();
+        are_open.retain(|is_open| !is_open);
+        open.order_is_open = !line.ended.is_empty() && are_open.is_empty();
+        open.is_copy = line.ended.iter().any(|s| s.trim_start().to_lowercase().starts_with("copy"));
+    }
+    open.output = lines[at..].to_vec();
+    open.line = at + 1;
+    segments.push(open);
+    Ok(segments)
+}
+
+fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
+    let mut steps: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut segments: Vec<Segment<'t>> = Vec::new();
+    for (index, &line) in lines.iter().enumerate() {
+        let starts = line.starts_with("step ") || line.starts_with("starting permutation:");
+        match segments.last_mut() {
+            Some(segment) if !starts => segment.output.push(line),
+            _ => segments.push(Segment {
+                echo: vec![line],
+                output: Vec::new(),
+                line: index + 2,
+                order_is_open: false,
+                is_copy: false,
+            }),
+        }
+    }
+    for segment in &mut segments {
+        let Some((name, sql)) = segment.echo[0].strip_prefix("step ").and_then(|step| step.split_once(':')) else {
+            continue;
+        };
+        segment.order_is_open = if sql.trim_start().starts_with("<... completed>") {
+            steps.get(name).copied().unwrap_or(false)
+        } else {
+            let more = segment.output.iter().take_while(|line| !line.starts_with("ERROR:  "));
+            // The last line before a rule of dashes has the names of the columns, which are no words of SQL that matter.
+            let text: String = std::iter::once(sql).chain(more.copied()).flat_map(|line| [line, "\n"]).collect();
+            let is_open = Session::default().order_is_open(&text);
+            steps.insert(name, is_open);
+            is_open
+        };
+    }
+    segments
+}

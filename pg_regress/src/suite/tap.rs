@@ -1,0 +1,206 @@
+//! Runs the recovery suite: scripts in Perl that make their own servers, one script at a time.
+//!
+//! Each script finds Postgres's programs on its PATH. For another access method than heap an `initdb` of ours stands
+//! before the real one: it makes the cluster, then the access method in each of its databases, so that every server the
+//! script makes has it as its default (by TEMP_CONFIG, which the scripts append to their postgresql.conf).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::report::{Bar, Count};
+use super::{AccessMethod, Stage};
+use crate::failure::{Failure, Result};
+use crate::program;
+use crate::source_tree::remove_dir;
+
+/// The suite's directory in the source.
+const DIR: &str = "recovery";
+
+/// How a script ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Passed,
+    /// Upstream skips it; says why.
+    Skipped(String),
+    Failed,
+}
+
+/// Runs the suite and prints what it showed.
+pub(super) fn run(stage: &Stage<'_>) -> Result<Count> {
+    let source = stage.source.suite(DIR);
+    let scripts = chosen(stage, &source)?;
+    let title = format!("tap on {}", stage.order.access_method.name());
+    let bar = Bar::new(&title, scripts.len());
+    let dir = stage.order.work.join("run/tap");
+    remove_dir(&dir)?;
+    stage.account.make_dir(&dir)?;
+    let setting = Setting::prepare(stage, &dir)?;
+
+    let mut count = Count::default();
+    let mut skipped = 0;
+    for script in &scripts {
+        bar.note(script);
+        let log = dir.join(format!("{script}.log"));
+        match setting.run(stage, &source, script, &log)? {
+            Ending::Passed => count.passed += 1,
+            Ending::Skipped(why) => {
+                skipped += 1;
+                bar.line(&format!("    {script}: skipped by upstream: {why}"));
+            }
+            Ending::Failed => {
+                count.failed += 1;
+                bar.line(&format!(
+                    "    {script}: FAILED; see {} and {}",
+                    log.display(),
+                    setting.logs(script).display()
+                ));
+            }
+        }
+        bar.step(script);
+    }
+    bar.line(&format!(
+        "{title}: {} of {} passed, {skipped} skipped by upstream ({:.0} s)",
+        count.passed,
+        scripts.len(),
+        bar.seconds()
+    ));
+    Ok(count)
+}
+
+/// What the scripts find in their environment.
+struct Setting {
+    dir: PathBuf,
+    path: String,
+    /// Lines for every postgresql.conf.
+    config: Option<PathBuf>,
+}
+
+impl Setting {
+    fn prepare(stage: &Stage<'_>, dir: &Path) -> Result<Self> {
+        let bin = stage.installation.bin_dir.display();
+        let usual = "/usr/local/bin:/usr/bin:/bin";
+        let order = stage.order;
+        let Some(statement) = order.access_method.create_statement() else {
+            return Ok(Self { dir: dir.to_owned(), path: format!("{bin}:{usual}"), config: None });
+        };
+        let programs = dir.join("programs");
+        fs::create_dir_all(&programs).map_err(|e| Failure::file(&programs, "create", &e))?;
+        let initdb = programs.join("initdb");
+        fs::write(&initdb, initdb_script(stage, &statement)).map_err(|e| Failure::file(&initdb, "write", &e))?;
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&initdb, mode).map_err(|e| Failure::file(&initdb, "make executable", &e))?;
+
+        let mut text = order.access_method.server_settings();
+        text.push_str(&format!("default_table_access_method = '{}'\n", order.access_method.name()));
+        if let Some(in_place) = order.update_in_place {
+            text.push_str(&format!("ssdlsm.update_in_place = {}\n", if in_place { "on" } else { "off" }));
+        }
+        let config = dir.join("temp.conf");
+        fs::write(&config, text).map_err(|e| Failure::file(&config, "write", &e))?;
+        let path = format!("{}:{bin}:{usual}", programs.display());
+        Ok(Self { dir: dir.to_owned(), path, config: Some(config) })
+    }
+
+    /// Runs one script.
+    fn run(&self, stage: &Stage<'_>, source: &Path, script: &str, log: &Path) -> Result<Ending> {
+        let drivers = stage.installation.test_drivers()?;
+        let mut command = stage.account.command(Path::new("/usr/bin/prove"));
+        command.arg("-I").arg(stage.source.suite("perl")).arg("-I").arg(source);
+        command.arg("--verbose").arg(format!("t/{script}.pl"));
+        command.current_dir(source).env("PATH", &self.path);
+        command.env("TESTDIR", self.work(script)).env("TESTDATADIR", self.work(script).join("data"));
+        command.env("PG_REGRESS", drivers.join("regress/pg_regress"));
+        command.env("REGRESS_SHLIB", stage.source.libraries().join("regress.so"));
+        command.env("PGPORT", "65432").env("TZ", "UTC").env("HOME", &self.dir);
+        if let Some(config) = &self.config {
+            command.env("TEMP_CONFIG", config);
+        }
+        stage.account.make_dir(&self.work(script))?;
+        let mut lines = Vec::new();
+        let ok = program::followed(&mut command, log, |line| lines.push(line.to_owned()))?;
+        Ok(ending(ok, &lines))
+    }
+
+    /// Where a script works.
+    fn work(&self, script: &str) -> PathBuf {
+        // Sockets of some scripts are below: the number alone keeps their paths short.
+        self.dir.join(script.split('_').next().unwrap_or(script))
+    }
+
+    fn logs(&self, script: &str) -> PathBuf {
+        self.work(script).join("tmp_check/log")
+    }
+}
+
+/// An initdb that makes the access method, too.
+fn initdb_script(stage: &Stage<'_>, statement: &str) -> String {
+    let bin = stage.installation.bin_dir.display();
+    let preload =
+        if stage.order.access_method == AccessMethod::Extension { "-c shared_preload_libraries=ssdlsm " } else { "" };
+    format!(
+        "#!/bin/sh\n\
+         # Makes a cluster whose databases have the access method that is tested.\n\
+         set -e\n\
+         {bin}/initdb \"$@\"\n\
+         while [ $# -gt 0 ]; do case \"$1\" in -D|--pgdata) data=$2; shift;; esac; shift; done\n\
+         for database in template0 template1 postgres; do\n\
+         \techo \"{statement}\" | {bin}/postgres --single -j -F -D \"$data\" {preload}-c exit_on_error=true $database >/dev/null\n\
+         done\n"
+    )
+}
+
+/// The scripts to run, by name without `.pl`.
+fn chosen(stage: &Stage<'_>, source: &Path) -> Result<Vec<String>> {
+    let dir = source.join("t");
+    let mut all = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(|e| Failure::file(&dir, "list", &e))? {
+        let path = entry.map_err(|e| Failure::file(&dir, "list", &e))?.path();
+        if path.extension().is_some_and(|e| e == "pl") {
+            all.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    all.sort();
+    let named = &stage.order.tests;
+    if named.is_empty() {
+        return Ok(all);
+    }
+    let is_meant = |script: &&String, name: &String| *script == name || script.starts_with(&format!("{name}_"));
+    let mut chosen = Vec::new();
+    for name in named {
+        let Some(script) = all.iter().find(|script| is_meant(script, name)) else {
+            return Err(Failure::new(format!("there is no script `{name}` in the recovery suite"))
+                .hint(format!("its scripts (the number is enough): {}", all.join(" "))));
+        };
+        chosen.push(script.clone());
+    }
+    Ok(chosen)
+}
+
+/// Reads the end of what `prove` printed.
+fn ending(ok: bool, lines: &[String]) -> Ending {
+    let reason = lines.iter().find_map(|line| line.split_once("skipped: ").map(|(_, why)| why.trim().to_owned()));
+    match reason {
+        Some(why) if ok && lines.iter().any(|line| line.trim() == "Result: NOTESTS") => Ending::Skipped(why),
+        _ if ok && lines.iter().any(|line| line.trim() == "Result: PASS") => Ending::Passed,
+        _ => Ending::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn endings_are_read() {
+        assert_eq!(ending(true, &lines("t/001.pl ..\nok 1\nok\nResult: PASS")), Ending::Passed);
+        let skipped = "t/031.pl .. skipped: disabled until fixed\nFiles=1, Tests=0\nResult: NOTESTS";
+        assert_eq!(ending(true, &lines(skipped)), Ending::Skipped("disabled until fixed".to_owned()));
+        assert_eq!(ending(false, &lines("not ok 1\nResult: FAIL")), Ending::Failed);
+        assert_eq!(ending(true, &lines("")), Ending::Failed);
+    }
+}
