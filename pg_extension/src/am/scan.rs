@@ -15,11 +15,11 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
+use crate::ffi::externs;
 use crate::link;
 use crate::ops::tid::{Root, Tid};
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
-use crate::ffi::externs;
 
 /// Our scan.
 #[repr(C)]
