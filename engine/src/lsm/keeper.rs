@@ -42,6 +42,9 @@ pub struct Keeper<'l> {
     kind: TreeKind,
     /// The rest of the row is deleted with its key.
     row_deleted: bool,
+    /// The number of the row's version that was judged last. A log that is replayed from before what files have brings the same
+    /// entry again.
+    last_version: Option<SeqNo>,
     visible: SeqNo,
     frozen: Vec<u8>,
 }
@@ -78,6 +81,7 @@ impl<'l> Keeper<'l> {
             prefix: Vec::new(),
             kind: TreeKind::Values,
             row_deleted: false,
+            last_version: None,
             visible,
             frozen: Vec::new(),
         })
@@ -95,6 +99,7 @@ impl<'l> Keeper<'l> {
             prefix: Vec::new(),
             kind: TreeKind::Values,
             row_deleted: false,
+            last_version: None,
             visible: SeqNo::default(),
             frozen: Vec::new(),
         }
@@ -188,9 +193,13 @@ impl<'l> Keeper<'l> {
     ) -> Result<Option<Kept<'a>>> {
         if new_key {
             self.row_deleted = false;
+            self.last_version = None;
             if let Some(rows) = &mut self.rows {
                 rows.next_row();
             }
+        }
+        if self.last_version.replace(trailer.seqno()) == Some(trailer.seqno()) {
+            return Ok(None);
         }
         let cover = covering.covering_seqno(key, self.visible);
         if self.row_deleted || cover.is_some_and(|cover| cover > trailer.seqno()) {

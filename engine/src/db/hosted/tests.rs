@@ -277,3 +277,19 @@ fn replay_may_begin_before_what_files_have() {
     assert!(lsm.view().unwrap().version.durable >= durable, "what files have is not forgotten");
     assert_eq!(count(&lsm), 600);
 }
+
+#[test]
+fn what_is_replayed_twice_is_one_entry() {
+    let mut world = World::new();
+    let lsm = world.open();
+    for number in 0..500 {
+        lsm.write(&row(number, 2, 100), 1, crate::Durability::Process).unwrap();
+    }
+    // The host's account of what was replayed lags behind: the files have more than their durable position says.
+    world.log.replayed.store(1001, Ordering::SeqCst);
+    lsm.flush_below(Lsn(u64::MAX)).unwrap();
+    let lsm = world.crash(0);
+    lsm.flush_below(Lsn(u64::MAX)).unwrap();
+    lsm.compact_all().unwrap();
+    assert_eq!(count(&lsm), 500);
+}
