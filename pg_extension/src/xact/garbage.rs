@@ -22,7 +22,7 @@ impl RowHost for Rows {
         // SAFETY: see the externs.
         if unsafe { externs::RecoveryInProgress() } {
             // Ends of transactions that will be replayed later are not known yet.
-            return Ok(Box::new(KeepAll));
+            return Ok(Box::new(KeepAll { is_settled: false }));
         }
         Ok(Box::new(Judge(RowRule::new(horizon()))))
     }
@@ -79,12 +79,21 @@ impl ValueRule for Judge {
     }
 }
 
-struct KeepAll;
+/// Keeps what is not settled already: what is older than a frozen version nobody reads, whatever else is still to be replayed.
+struct KeepAll {
+    is_settled: bool,
+}
 
 impl ValueRule for KeepAll {
-    fn next_row(&mut self) {}
+    fn next_row(&mut self) {
+        self.is_settled = false;
+    }
     fn judge(&mut self, value: &[u8], _bottommost: bool, _out: &mut Vec<u8>) -> Result<ValueVerdict> {
+        if self.is_settled {
+            return Ok(ValueVerdict::Drop);
+        }
         let version = decode(value).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
+        self.is_settled = version.stamp.is_none();
         Ok(ValueVerdict::Keep(version.stamp.map(|stamp| stamp.txn)))
     }
     fn is_running(&mut self, _txn: TxnId) -> Result<bool> {
