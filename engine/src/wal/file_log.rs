@@ -40,6 +40,10 @@ const WRITE_LEN: u64 = 1 << 20;
 /// Up to this length a flush is one write that is stable when it returns; longer ones write in pieces and sync once.
 const SYNC_WRITE_LEN: u64 = 256 << 10;
 
+/// Who syncs more often than once in so many bytes of the log has writers that wait for it. Flushes of memtables alone sync
+/// once in several MiB.
+const SYNCED_OFTEN: u64 = 1 << 20;
+
 /// Shortest payload worth compressing.
 const COMPRESS_LEN: usize = 256;
 
@@ -415,10 +419,16 @@ impl FileLog {
         let shared = self.shared();
         let number = shared.next_segment.load(Ordering::Acquire);
         if self.place.spares()?.is_empty() {
-            self.place.make_spare(number)?;
+            self.place.make_spare(number, self.is_synced_often())?;
         }
         let held = self.lock_claim()?;
         self.with_claim(held, |_| if self.wants_segment() { self.create_segments(number) } else { Ok(()) })
+    }
+
+    /// Whether writers wait for the device, so that what a sync costs matters more than what is written beside it.
+    fn is_synced_often(&self) -> bool {
+        let shared = self.shared();
+        shared.written_bytes.load(Ordering::Relaxed) / SYNCED_OFTEN < shared.syncs.load(Ordering::Relaxed)
     }
 
     /// Takes segments below `number` out of the log: to the spares as long as there are few, away otherwise.

@@ -7,8 +7,9 @@
 //!
 //! Space that was written before is what a durable write should meet: in freshly allocated space it waits for the file
 //! system's journal, too. On a busy machine with a virtual disk and ext4, the best tenth of 1000 direct writes of 4 KiB took
-//! 79 to 108 µs against 125 to 174 µs (`examples/log_speed.rs`). So background work fills spares with zeros; a segment that
-//! is needed at once is only allocated.
+//! 79 to 108 µs against 125 to 174 µs (`examples/log_speed.rs`). So background work fills spares with zeros, where durable
+//! writes are what the log does; a segment that is needed at once is only allocated, and so is one of a log that is seldom
+//! synced, which would pay for the zeros with half of its bandwidth.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -231,8 +232,11 @@ impl LogPlace {
         self.env.sync_dir(&self.dir)
     }
 
-    /// Makes a spare of zeros ahead of need, named after segment `number`.
-    pub(super) fn make_spare(&self, number: u64) -> Result<()> {
+    /// Makes a spare ahead of need, named after segment `number`; filled with zeros, or only allocated.
+    pub(super) fn make_spare(&self, number: u64, filled: bool) -> Result<()> {
+        if !filled {
+            return self.make_file(number, (BLANK, SPARE), &mut |_| Ok(()));
+        }
         let zeros = AlignedBuf::zeroed(FILL_LEN.min(self.options.segment_bytes) as usize);
         self.make_file(number, (BLANK, SPARE), &mut |file| {
             let mut offset = SEGMENT_HEADER_LEN as u64;

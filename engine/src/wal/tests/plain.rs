@@ -210,3 +210,27 @@ fn what_cannot_be_is_refused() {
     assert_eq!(replay(&LogPlace { options, ..place.clone() }, Lsn(0)).unwrap_err().class(), Class::Usage);
     assert_eq!(replay(&LogPlace { uuid: [0; 16], ..place }, Lsn(0)).unwrap_err().class(), Class::Corruption);
 }
+
+/// Zeros ahead of need are for logs whose writers wait for the device.
+#[test]
+fn a_spare_is_filled_where_the_log_is_synced_often() {
+    for synced in [false, true] {
+        let (env, place) = world(7);
+        let log = create(&place);
+        env.faults().set_trace_len(10_000);
+        for tag in 0..200 {
+            append(&log, tag, 216, 1);
+            if synced {
+                log.flush(log.position()).unwrap();
+            }
+            if log.should_write() {
+                log.write_out().unwrap();
+            }
+        }
+        let fills = env.faults().trace().iter().filter(|line| line.contains("write") && line.contains(".blank")).count();
+        // Each spare has its header written; one that is filled has its data, too.
+        let spares = env.faults().trace().iter().filter(|line| line.contains("rename") && line.contains(".blank")).count();
+        assert!(spares > 0);
+        assert_eq!(fills > spares, synced, "{fills} writes to {spares} spares");
+    }
+}
