@@ -7,6 +7,7 @@ pub mod begin;
 pub mod close;
 pub mod core;
 pub mod engine;
+pub mod hosted;
 pub mod open;
 pub mod repair;
 mod replay;

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::lsm::busy::BusyFiles;
 use crate::lsm::compaction::pieces::SplitMerges;
 use crate::lsm::control::{Control, MemtableList};
+use crate::lsm::hosted::Host;
 use crate::lsm::install::Obsolete;
 use crate::lsm::memtable::{MemtableParts, Memtables};
 use crate::lsm::publish::PublishQueue;
@@ -41,6 +42,7 @@ pub mod check;
 pub mod compaction;
 pub mod control;
 pub mod flush;
+pub mod hosted;
 pub mod install;
 pub mod jobs;
 pub mod keeper;
@@ -82,6 +84,13 @@ pub struct LsmParts {
     row_locks: LockTableParts,
     /// The file log's words; unused when the host brings its own log.
     pub log: Part<LogShared>,
+}
+
+impl LsmParts {
+    /// The control words of the engine in `region`.
+    pub(crate) fn control_in<'r>(&self, region: &'r Region) -> &'r Control {
+        &region.part(self.control)[0]
+    }
 }
 
 /// The layout of a region for `options`, and the places in it.
@@ -127,6 +136,8 @@ pub struct Lsm {
     pub(crate) log: OnceLock<Arc<dyn Log>>,
     /// Knows transactions, once somebody does.
     pub(crate) row_host: OnceLock<Arc<dyn RowHost>>,
+    /// Keeps the log, when the engine does not.
+    pub(crate) host: OnceLock<Arc<dyn Host>>,
     /// Merges of this process that its other threads can help with.
     pub(crate) split_merges: SplitMerges,
     /// During recovery, where the record being applied starts.
@@ -166,6 +177,7 @@ impl Lsm {
             obsolete: Mutex::new(Vec::new()),
             log: OnceLock::new(),
             row_host: OnceLock::new(),
+            host: OnceLock::new(),
             split_merges: SplitMerges::default(),
             replaying: AtomicU64::new(0),
             left: AtomicU32::new(0),
@@ -340,6 +352,10 @@ impl Lsm {
 
     /// Waits until something in the background has finished, or does a piece of background work when nobody else will.
     pub(crate) fn await_progress(&self, seen: u32) -> Result<()> {
+        self.check_host_interrupts()?;
+        if self.host.get().is_some_and(|host| host.flushes_itself()) && self.flush_oldest()? {
+            return Ok(());
+        }
         if self.options.background_threads == 0 && self.run_next_job()? {
             return Ok(());
         }

@@ -58,6 +58,16 @@ pub(crate) fn open(path: &Path, options: Options, region: Option<Region>) -> Res
     Ok(Core::new(lsm, background, Some(lock), transactions))
 }
 
+/// What the directory's manifest says, for hosts that make sure by themselves that nobody else has it open.
+pub(super) fn load_or_create(env: &Arc<dyn Env>, path: &Path, options: &Options) -> Result<(Version, Loaded)> {
+    if !prepare_directory(env, path, options)? {
+        create(env, path)?;
+    }
+    let (version, loaded) = load(env, path)?;
+    check_identity(&version, path, loaded.number)?;
+    Ok((version, loaded))
+}
+
 /// Names in a directory; `None` when there is no such directory.
 ///
 /// # Errors
@@ -140,15 +150,8 @@ fn log_place(env: &Arc<dyn Env>, dir: &Path, uuid: [u8; 16], options: &Options) 
     LogPlace { env: Arc::clone(env), dir: dir.to_owned(), uuid, options }
 }
 
-fn recover(
-    env: &Arc<dyn Env>,
-    path: &Path,
-    options: Options,
-    region: Region,
-    parts: LsmParts,
-    (version, loaded): (Version, Loaded),
-) -> Result<Lsm> {
-    let Loaded { number, end_offset, .. } = loaded;
+/// The engine's identity, in a format that this code knows.
+fn check_identity(version: &Version, path: &Path, number: FileNumber) -> Result<Identity> {
     let identity = version.identity.ok_or_else(|| {
         Error::corruption(&path.join(manifest_name(number)), 0, "the manifest does not say which engine it belongs to")
     })?;
@@ -162,16 +165,36 @@ fn recover(
             "Open it with the version of the engine that wrote it, or a newer one.",
         ));
     }
-    let log_part = parts.log;
-    let (durable, last_seqno, next_file) = (version.durable, version.last_seqno, version.next_file);
-    let lsm = Lsm::new(Arc::clone(env), path.to_owned(), options, region, parts, Views::new(version));
-    let control = lsm.control();
+    Ok(identity)
+}
+
+/// Fills the control words of a fresh region from the version that was loaded.
+pub(super) fn start_control(lsm: &Lsm, number: FileNumber, end_offset: u64) {
+    let (control, view) = (lsm.control(), lsm.local_view());
+    let version = &view.version;
     control.disk_free.store(u64::MAX, Ordering::SeqCst);
-    control.next_file.store(next_file.max(number.0 + 1), Ordering::SeqCst);
-    control.visible.store(last_seqno.0, Ordering::SeqCst);
-    control.version.store(lsm.local_view().version.number, Ordering::SeqCst);
+    control.next_file.store(version.next_file.max(number.0 + 1), Ordering::SeqCst);
+    control.visible.store(version.last_seqno.0, Ordering::SeqCst);
+    control.version.store(version.number, Ordering::SeqCst);
     control.manifest_number.store(number.0, Ordering::SeqCst);
     control.manifest_bytes.store(end_offset, Ordering::SeqCst);
+}
+
+fn recover(
+    env: &Arc<dyn Env>,
+    path: &Path,
+    options: Options,
+    region: Region,
+    parts: LsmParts,
+    (version, loaded): (Version, Loaded),
+) -> Result<Lsm> {
+    let Loaded { number, end_offset, .. } = loaded;
+    let identity = check_identity(&version, path, number)?;
+    let log_part = parts.log;
+    let durable = version.durable;
+    let lsm = Lsm::new(Arc::clone(env), path.to_owned(), options, region, parts, Views::new(version));
+    start_control(&lsm, number, end_offset);
+    let control = lsm.control();
     check_files(&lsm)?;
     // Its end may be torn, or the last edits may be there without being stable, after a sync that failed.
     lsm.rewrite_manifest()?;
@@ -186,7 +209,7 @@ fn recover(
 }
 
 /// Every file of the version is there and has its size. Damage inside is found when a block is read, or by `verify`.
-fn check_files(lsm: &Lsm) -> Result<()> {
+pub(super) fn check_files(lsm: &Lsm) -> Result<()> {
     for (_, file) in lsm.local_view().files() {
         match file.reader(&lsm.opener) {
             Err(Error::Io { path, source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -200,7 +223,7 @@ fn check_files(lsm: &Lsm) -> Result<()> {
 }
 
 /// Removes files that no version names: outputs of jobs that did not finish, and old manifests.
-fn remove_orphans(lsm: &Lsm) -> Result<()> {
+pub(super) fn remove_orphans(lsm: &Lsm) -> Result<()> {
     let view = lsm.local_view();
     let live: BTreeSet<_> = view.files().map(|(_, file)| crate::lsm::view::sst_name(file.meta.number)).collect();
     let manifest = manifest_name(FileNumber(lsm.control().manifest_number.load(Ordering::SeqCst)));

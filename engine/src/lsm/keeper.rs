@@ -13,6 +13,7 @@ use crate::format::range_del::RangeTombstones;
 use crate::format::row_version;
 use crate::lsm::Lsm;
 use crate::lsm::compaction::drop_rule::{DropRule, Verdict};
+use crate::lsm::hosted::Host;
 use crate::lsm::row_host::{RowHost, TreeKind, ValueRule, ValueVerdict};
 use crate::lsm::version::Version;
 
@@ -32,6 +33,8 @@ pub struct Keeper<'l> {
     values: DropRule,
     rows: Option<Box<dyn ValueRule + 'l>>,
     host: Option<&'l dyn RowHost>,
+    /// Knows what trees are, when the version does not.
+    trees: Option<&'l dyn Host>,
     /// The trees that are not ones of values.
     kinds: BTreeMap<TreeId, TreeKind>,
     /// Tree prefix of the last key, and what that tree is.
@@ -64,11 +67,13 @@ impl<'l> Keeper<'l> {
         let snapshots = lsm.live_snapshots();
         let visible = snapshots.last().copied().unwrap_or_default();
         let kinds = kinds(&lsm.local_view().version);
-        let host = lsm.row_host.get().map(|host| &**host).filter(|_| !kinds.is_empty());
+        let keeper = lsm.host.get().map(|host| &**host);
+        let host = lsm.row_host.get().map(|host| &**host).filter(|_| keeper.is_some() || !kinds.is_empty());
         Ok(Self {
             values: DropRule::new(snapshots),
             rows: host.map(RowHost::rule).transpose()?,
             host,
+            trees: keeper,
             kinds,
             prefix: Vec::new(),
             kind: TreeKind::Values,
@@ -85,6 +90,7 @@ impl<'l> Keeper<'l> {
             values: DropRule::new(Vec::new()),
             rows: None,
             host: None,
+            trees: None,
             kinds: kinds(version),
             prefix: Vec::new(),
             kind: TreeKind::Values,
@@ -158,14 +164,18 @@ impl<'l> Keeper<'l> {
 
     /// Notes which tree `key` is in.
     fn enter(&mut self, key: &[u8]) {
-        if self.kinds.is_empty() || (!self.prefix.is_empty() && key.starts_with(&self.prefix)) {
+        if (self.kinds.is_empty() && self.trees.is_none()) || (!self.prefix.is_empty() && key.starts_with(&self.prefix))
+        {
             return;
         }
         self.prefix.clear();
         self.kind = TreeKind::Values;
         if let Some((tree, user_key)) = split_full_key(key) {
             self.prefix.extend_from_slice(&key[..key.len() - user_key.len()]);
-            self.kind = self.kinds.get(&tree).copied().unwrap_or(TreeKind::Values);
+            self.kind = match self.trees {
+                Some(host) => host.tree_kind(tree),
+                None => self.kinds.get(&tree).copied().unwrap_or(TreeKind::Values),
+            };
         }
     }
 

@@ -66,6 +66,9 @@ impl<'l> Output<'l> {
 
     /// Lets the rate limit catch up with what was written. Call it between entries, now and then.
     pub fn pace(&mut self) {
+        if let Some(host) = self.lsm.host.get() {
+            host.at_work();
+        }
         let written = self.current_bytes();
         let Some(rate) = self.lsm.options.background_bytes_per_second else { return };
         let fresh = written.saturating_sub(self.paced);

@@ -7,10 +7,12 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::ids::{Lsn, SeqNo};
 use crate::error::{Error, Result};
 use crate::lsm::Lsm;
+use crate::lsm::control::MemtableList;
 use crate::lsm::memtable::{Memtable, Room, space_needed};
 use crate::lsm::stats::Counter;
 use crate::mem::pins::Pin;
@@ -22,6 +24,14 @@ thread_local! {
     static SPLICE: RefCell<Splice> = RefCell::new(Splice::default());
 }
 
+/// Runs `work` with the place of this thread's last insert.
+pub(crate) fn with_splice(work: impl FnOnce(&mut Splice)) {
+    SPLICE.with_borrow_mut(work);
+}
+
+/// A pin as writer on a memtable with room, or the list whose active memtable is full.
+type Tried<'l> = std::result::Result<(Pin<'l>, &'l Memtable, Room), MemtableList>;
+
 impl Lsm {
     /// Writes `batch` (`format::batch` bytes of `count` operations) atomically.
     ///
@@ -30,6 +40,9 @@ impl Lsm {
     pub fn write(&self, batch: &[u8], count: u64, durability: Durability) -> Result<()> {
         if count == 0 {
             return self.check_not_closed();
+        }
+        if let Some(host) = self.host.get() {
+            return host.write(self.place(batch, count)?);
         }
         let end = self.write_unsynced(batch, count)?;
         if durability == Durability::Machine {
@@ -69,17 +82,21 @@ impl Lsm {
     /// Pins as a writer and makes room in the active memtable, rotating as often as it takes.
     fn room_for(&self, batch: &[u8]) -> Result<(Pin<'_>, &Memtable, Room)> {
         loop {
-            let pin = self.pin_writer()?;
-            let list = self.memtable_list();
-            let table = self.memtables.get(list.active());
-            // Any number without a pattern will do; the fill level of the arena differs from batch to batch.
-            let seed = (table.used() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            if let Some(room) = table.make_room(batch, seed) {
-                return Ok((pin, table, room));
+            match self.try_room_for(batch)? {
+                Ok(found) => return Ok(found),
+                Err(list) => self.rotate(list)?,
             }
-            drop(pin);
-            self.rotate(list)?;
         }
+    }
+
+    /// Pins as a writer and makes room in the active memtable, or says which list's active one is full.
+    pub(crate) fn try_room_for(&self, batch: &[u8]) -> Result<Tried<'_>> {
+        let pin = self.pin_writer()?;
+        let list = self.memtable_list();
+        let table = self.memtables.get(list.active());
+        // Any number without a pattern will do; the fill level of the arena differs from batch to batch.
+        let seed = (table.used() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        Ok(table.make_room(batch, seed).map(|room| (pin, table, room)).ok_or(list))
     }
 
     /// Pins as a writer, waiting while a rotation drains the writers of the old memtable.
@@ -94,7 +111,7 @@ impl Lsm {
                 return Ok(pin);
             }
             drop(pin);
-            control.progress.wait(seen, std::time::Duration::from_millis(10));
+            control.progress.wait(seen, Duration::from_millis(10));
         }
     }
 
@@ -120,7 +137,7 @@ impl Lsm {
     }
 
     /// Decides whether a write of `bytes` may start, and slows it when compaction is behind.
-    fn admit(&self, bytes: usize) -> Result<()> {
+    pub(crate) fn admit(&self, bytes: usize) -> Result<()> {
         self.check_open()?;
         let control = self.control();
         if control.disk_full.load(Ordering::Relaxed) != 0 {
@@ -132,9 +149,23 @@ impl Lsm {
             let wait = self.throttle().take(bytes as u64, rate, self.env.now());
             if !wait.is_zero() {
                 self.stats().add(Counter::StallMicros, wait.as_micros() as u64);
-                self.env.sleep(wait);
+                self.sleep_checking(wait)?;
             }
         }
         Ok(())
     }
+
+    /// Sleeps, asking the host now and then whether to go on.
+    fn sleep_checking(&self, mut left: Duration) -> Result<()> {
+        while !left.is_zero() {
+            let slice = left.min(SLEEP_SLICE);
+            self.env.sleep(slice);
+            left -= slice;
+            self.check_host_interrupts()?;
+        }
+        Ok(())
+    }
 }
+
+/// Longest sleep between two looks at interrupts.
+const SLEEP_SLICE: Duration = Duration::from_millis(20);

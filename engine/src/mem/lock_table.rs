@@ -109,6 +109,13 @@ impl LockTable {
             .map(|record| (TxnId(record.owner.load(Ordering::Relaxed)), record.mode.load(Ordering::Relaxed)))
     }
 
+    /// Row, owner and mode of every record of a bucket, ended owners among them.
+    pub fn records(&self, bucket: usize) -> impl Iterator<Item = (LockHash, TxnId, u32)> {
+        self.chain(bucket).map(|record| {
+            (record.hash(), TxnId(record.owner.load(Ordering::Relaxed)), record.mode.load(Ordering::Relaxed))
+        })
+    }
+
     /// Notes that `owner` holds `hash` in `mode`, or in the larger of that and the mode it had. `ended` tells whose records
     /// count for nothing.
     ///
@@ -200,6 +207,11 @@ impl LockTable {
 impl Record {
     fn is_of(&self, hash: LockHash) -> bool {
         self.low.load(Ordering::Relaxed) == hash.0 as u64 && self.high.load(Ordering::Relaxed) == (hash.0 >> 64) as u64
+    }
+
+    fn hash(&self) -> LockHash {
+        let (low, high) = (self.low.load(Ordering::Relaxed), self.high.load(Ordering::Relaxed));
+        LockHash(u128::from(high) << 64 | u128::from(low))
     }
 
     fn set(&self, hash: LockHash, owner: TxnId, mode: u32) {

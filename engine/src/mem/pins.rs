@@ -182,6 +182,16 @@ impl PinTable {
         self.reap(true)
     }
 
+    /// Clears the pins of process `pid`, which is this one on its way out: nothing of it runs any more.
+    pub fn release_process(&self, pid: u32) {
+        for cell in self.cells() {
+            let word = cell.word.load(Ordering::Acquire);
+            if word != 0 && (word & PID) as u32 == pid {
+                cell.word.store(0, Ordering::Release);
+            }
+        }
+    }
+
     fn reap(&self, writers_too: bool) -> Reaped {
         let mut reaped = Reaped::default();
         let mut known_alive = current_pid();

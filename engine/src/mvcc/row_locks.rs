@@ -169,6 +169,41 @@ impl RowLocks {
         self.lsm.write(&batch, 1, Durability::Process)
     }
 
+    /// Writes the asking transaction's locks to the tree of locks, too, where they survive the region: before it prepares for a
+    /// commit in two phases. How many there were.
+    ///
+    /// # Errors
+    /// As [`TxnStatus::state`]; I/O.
+    pub fn keep_own(&self, latches: &dyn RowLatches, status: &dyn TxnStatus) -> Result<usize> {
+        let mut own = Vec::new();
+        for bucket in 0..self.lsm.row_locks.buckets() {
+            if self.lsm.row_locks.records(bucket).next().is_none() {
+                continue;
+            }
+            latches.latched(bucket, &mut || {
+                own.extend(self.lsm.row_locks.records(bucket).filter(|(_, owner, _)| status.is_own(*owner)));
+                Ok(())
+            })?;
+        }
+        for &(hash, owner, mode) in &own {
+            if let Some(mode) = Mode::from_number(mode) {
+                self.spill(hash, owner, mode)?;
+            }
+        }
+        Ok(own.len())
+    }
+
+    /// Looks whether the tree of locks has any, in a region that is new: from then on lookups heed them.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn recover_kept(&self) -> Result<()> {
+        if self.lsm.tree_has_entries(self.spill)? {
+            self.lsm.control().note_spilled_locks();
+        }
+        Ok(())
+    }
+
     /// Frees the records of transactions that have ended, latch by latch; how many. Worth doing when locks are spilled.
     ///
     /// # Errors

@@ -99,6 +99,7 @@ impl Lsm {
             if aborted.load(Ordering::Relaxed) {
                 return Err(Error::Closed("another piece of the same compaction has failed".into()));
             }
+            self.check_host_interrupts()?;
             self.check_open()
         };
         check_wanted()?;

@@ -1,0 +1,218 @@
+//! Writing for a host that keeps the log itself, such as a database whose own write-ahead log carries the engine's batches.
+//!
+//! ```text
+//! admit_write ─► try_place ─► [critical section of the host: its log ─► Placed::insert]
+//!                   │ Full
+//!                   ▼
+//!              rotate, and again
+//! ```
+//! `try_place` pins as a writer, makes room and takes sequence numbers; from then on nothing can fail but the host's log. The
+//! three steps are three calls because the middle one is the host's and must not be left half way.
+//!
+//! What differs from an engine that logs for itself:
+//! 1. Sequence numbers come from `Control::visible`: a number is visible as soon as it is taken. Versions of rows are judged by
+//!    their writers, so nothing is gained by hiding them; batches to trees of values are not atomic for readers.
+//! 2. Trees are known by the host ([`Host::tree_kind`]), not by the manifest.
+//! 3. Waits ask the host whether they should end ([`Host::check_interrupts`]), and nothing of the engine is held then.
+
+use crate::base::ids::{Lsn, SeqNo, TreeId};
+use crate::base::key::full_key;
+use crate::base::key::prefix_successor;
+use crate::error::{Error, Result};
+use crate::lsm::Lsm;
+use crate::lsm::control::MemtableList;
+use crate::lsm::memtable::{Memtable, Room, space_needed};
+use crate::lsm::merge::Direction;
+use crate::lsm::row_host::TreeKind;
+use crate::lsm::scan::Scan;
+use crate::lsm::stats::Counter;
+use crate::lsm::write::with_splice;
+use crate::mem::pins::Pin;
+use crate::mem::sync::Ordering;
+
+/// A host that keeps the log, as the engine needs it.
+pub trait Host: Send + Sync {
+    /// Logs what was placed and inserts it. Called for the few writes that the engine itself makes.
+    ///
+    /// # Errors
+    /// The host's own; nothing was logged then.
+    fn write(&self, placed: Placed<'_>) -> Result<()>;
+
+    /// Asked by everybody who waits, at least every 100 ms, and never under a lock or a pin of the engine.
+    ///
+    /// # Errors
+    /// Why the wait should end. A host may also unwind.
+    fn check_interrupts(&self) -> Result<()>;
+
+    /// Called often while a job works, perhaps under locks of the engine: it must neither wait nor unwind.
+    fn at_work(&self) {}
+
+    /// Whether whoever waits for a flush in this process should do it (nobody else will).
+    fn flushes_itself(&self) -> bool;
+
+    /// What `tree` holds.
+    fn tree_kind(&self, tree: TreeId) -> TreeKind;
+}
+
+/// A batch with room in a memtable and numbers, pinned there until it is inserted or given up.
+#[must_use]
+pub struct Placed<'l> {
+    lsm: &'l Lsm,
+    table: &'l Memtable,
+    room: Room,
+    batch: &'l [u8],
+    first: SeqNo,
+    /// Last: it is dropped after everything else.
+    _pin: Pin<'l>,
+}
+
+/// What came of asking for room.
+pub enum Place<'l> {
+    /// There is room.
+    Placed(Placed<'l>),
+    /// The active memtable of this list is full: [`Lsm::rotate`], then ask again.
+    Full(MemtableList),
+}
+
+impl Placed<'_> {
+    /// The batch.
+    #[must_use]
+    pub const fn batch(&self) -> &[u8] {
+        self.batch
+    }
+
+    /// The first of its sequence numbers; goes into the host's log beside the batch.
+    #[must_use]
+    pub const fn first(&self) -> SeqNo {
+        self.first
+    }
+
+    /// Makes the batch readable. Cannot fail.
+    pub fn insert(self) {
+        let Self { lsm, table, room, batch, first, _pin } = self;
+        with_splice(|splice| table.insert(room, batch, first, splice));
+        lsm.stats().add(Counter::BatchesWritten, 1);
+        lsm.stats().add(Counter::BytesWritten, batch.len() as u64);
+    }
+}
+
+impl Lsm {
+    /// Whether the host keeps the log.
+    #[must_use]
+    pub fn is_hosted(&self) -> bool {
+        self.host.get().is_some()
+    }
+
+    /// Waits until a write of `bytes` may start: slowed when compaction is behind, refused when the disk is nearly full.
+    ///
+    /// # Errors
+    /// I/O for the full disk, closed; what the host's check for interrupts said.
+    pub fn admit_write(&self, bytes: usize) -> Result<()> {
+        self.admit(bytes)
+    }
+
+    /// Makes room for a batch of `count` operations and takes numbers for it, without waiting for anything but a rotation that
+    /// is under way.
+    ///
+    /// # Errors
+    /// Usage for a batch that is larger than half a memtable; closed.
+    pub fn try_place<'l>(&'l self, batch: &'l [u8], count: u64) -> Result<Place<'l>> {
+        if space_needed(batch, 0) > self.options.memtable_bytes / 2 {
+            return Err(Error::usage(
+                format!("batch of {} bytes does not fit a memtable", batch.len()),
+                "Write fewer rows at once, or use larger memtables.",
+            ));
+        }
+        Ok(match self.try_room_for(batch)? {
+            Ok((pin, table, room)) => {
+                let before = self.control().visible.fetch_add(count, Ordering::SeqCst);
+                Place::Placed(Placed { lsm: self, table, room, batch, first: SeqNo(before + 1), _pin: pin })
+            }
+            Err(list) => Place::Full(list),
+        })
+    }
+
+    /// As [`try_place`](Self::try_place), waiting for room as long as it takes.
+    ///
+    /// # Errors
+    /// As [`admit_write`](Self::admit_write) and [`try_place`](Self::try_place).
+    pub fn place<'l>(&'l self, batch: &'l [u8], count: u64) -> Result<Placed<'l>> {
+        self.admit(batch.len())?;
+        loop {
+            match self.try_place(batch, count)? {
+                Place::Placed(placed) => return Ok(placed),
+                Place::Full(list) => self.rotate(list)?,
+            }
+        }
+    }
+
+    /// Applies a batch from the host's log, which has the record that starts at `at`, unless files have it already.
+    ///
+    /// # Errors
+    /// Corruption of the batch; I/O, closed.
+    pub fn replay_hosted(&self, batch: &[u8], first: SeqNo, at: Lsn) -> Result<()> {
+        let mut count = 0;
+        for op in crate::format::batch::ops(batch) {
+            op.map_err(|bad| Error::corruption(&self.dir, at.0, format!("malformed batch in the log at {}", bad.0)))?;
+            count += 1;
+        }
+        if count == 0 || at < self.view()?.version.durable {
+            return Ok(());
+        }
+        self.set_replay_position(at);
+        self.control().visible.fetch_max(first.plus(count - 1).0, Ordering::SeqCst);
+        self.replay(batch, first)
+    }
+
+    /// Flushes everything that was logged below `upto`; whether there was anything. Only one process does this at a time.
+    ///
+    /// # Errors
+    /// I/O: what could not be flushed stays in memory, and it may be tried again.
+    pub fn flush_below(&self, upto: Lsn) -> Result<bool> {
+        let mut any = false;
+        // Nothing is logged beyond; and a memtable made active from now on starts at or above this.
+        let upto = upto.min(self.log().position());
+        loop {
+            let list = self.memtable_list();
+            if self.memtables.get(list.active()).start() < upto
+                && self.memtables.find_free(list.indices(), self.pins.oldest()).is_some()
+            {
+                self.rotate(list)?;
+                continue;
+            }
+            let oldest_start = list.indices().next_back().map(|index| self.memtables.get(index).start());
+            if oldest_start.is_none_or(|start| start >= upto) {
+                return Ok(any);
+            }
+            any |= self.flush_oldest()?;
+            self.check_host_interrupts()?;
+        }
+    }
+
+    /// Whether `tree` has any entry at all, in memory or in files; what was deleted and not yet forgotten counts as one when
+    /// it is newer than what deleted it.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn tree_has_entries(self: &std::sync::Arc<Self>, tree: TreeId) -> Result<bool> {
+        let from = full_key(tree, &[]);
+        let to = prefix_successor(&from);
+        let mut scan = Scan::unanchored(std::sync::Arc::clone(self), from, to, Direction::Forward);
+        Ok(scan.next_row()?.is_some())
+    }
+
+    /// Frees what this process holds in the region, when it ends in the middle of a call.
+    pub fn forget_process(&self) {
+        self.pins.release_process(crate::mem::process::current_pid());
+    }
+
+    /// A job of the host's found the disk full: writers are refused until the next look at the free space says otherwise.
+    pub fn note_disk_full(&self) {
+        self.control().disk_full.store(1, Ordering::Relaxed);
+        self.look_at_disk();
+    }
+
+    pub(crate) fn check_host_interrupts(&self) -> Result<()> {
+        self.host.get().map_or(Ok(()), |host| host.check_interrupts())
+    }
+}

@@ -1,0 +1,68 @@
+//! Copies of whole trees: for tables that move, and for databases made from a template.
+
+use ssd_engine::base::ids::TreeId;
+use ssd_engine::base::key::{Kind, full_key, prefix_successor};
+use ssd_engine::lsm::merge::Direction;
+use ssd_engine::lsm::scan::{Choice, Chooser, Scan};
+
+use super::relation::trees_of_database;
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::numbers;
+use crate::ops::trees;
+use crate::ops::write::Batch;
+
+/// Bytes of a batch that copies rows.
+const COPY_BYTES: usize = 256 << 10;
+
+/// Takes every version there is.
+struct Everything;
+
+impl Chooser for Everything {
+    fn choose(&mut self, _first: bool, _key: &[u8], _value: &[u8]) -> ssd_engine::Result<Choice> {
+        Ok(Choice::RowAndOlder)
+    }
+}
+
+/// Copies all versions of `from` to `to`, with their writers, oldest first, and how far row numbers have come.
+pub fn tree(from: ssd_engine::TreeId, to: ssd_engine::TreeId, logged: bool) {
+    let lsm = link::writer().store.lsm();
+    let start = full_key(from, &[]);
+    let prefix_len = start.len();
+    let mut scan = Scan::unanchored(lsm.clone(), start.clone(), prefix_successor(&start), Direction::Forward);
+    let mut batch = Batch::default();
+    // Versions of a row come newest first and take rising numbers, so each row's are turned around.
+    let mut row: (Vec<u8>, Vec<Vec<u8>>) = Default::default();
+    let flush_row = |row: &mut (Vec<u8>, Vec<Vec<u8>>), batch: &mut Batch| {
+        for value in row.1.drain(..).rev() {
+            batch.op(Kind::Put, &full_key(to, &row.0), &value);
+        }
+        if batch.bytes().len() > COPY_BYTES {
+            link::check_for_interrupts();
+            batch.write(lsm, logged).or_raise();
+            batch.clear();
+        }
+    };
+    while let Some((key, value)) = scan.next_chosen(&mut Everything).or_raise() {
+        let key = &key[prefix_len..];
+        if key != row.0 {
+            flush_row(&mut row, &mut batch);
+            row.0 = key.to_vec();
+        }
+        row.1.push(value.to_vec());
+    }
+    flush_row(&mut row, &mut batch);
+    batch.write(lsm, logged).or_raise();
+    let extent = numbers::extent(lsm, from).or_raise();
+    numbers::begin_at(lsm, to, extent).or_raise();
+}
+
+/// Copies all trees of one database to another, which has the same files.
+pub fn database(from: pgrx::pg_sys::Oid, to: pgrx::pg_sys::Oid) {
+    let lsm = link::lsm();
+    let (old, new) = (trees_of_database(from), trees_of_database(to));
+    let all = trees::with_entries(lsm, TreeId(old.start)..TreeId(old.end)).or_raise();
+    for found in all {
+        tree(found, TreeId(new.start + (found.0 - old.start)), true);
+    }
+}

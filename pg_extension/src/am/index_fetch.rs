@@ -1,0 +1,133 @@
+//! Rows by the entries of indexes, which name roots.
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, IndexFetchTableData, ItemPointer, TupleTableSlot};
+use ssd_engine::mvcc::snapshot::Snapshot;
+
+use super::relation::tree_of;
+use super::slot;
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::read::{self, Found};
+use crate::ops::tid::{Root, Tid};
+use crate::xact::ids::{narrow, widen};
+use crate::xact::snapshot::convert;
+use crate::xact::status::Status;
+
+/// Begins to fetch.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchTableData {
+    // SAFETY: guarded.
+    unsafe {
+        let data = pg_sys::palloc0(size_of::<IndexFetchTableData>()).cast::<IndexFetchTableData>();
+        (*data).rel = rel;
+        data
+    }
+}
+
+/// Starts over: there is nothing to let go of.
+pub unsafe extern "C-unwind" fn reset(_data: *mut IndexFetchTableData) {}
+
+/// Ends.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn end(data: *mut IndexFetchTableData) {
+    // SAFETY: from `begin`.
+    unsafe { pg_sys::pfree(data.cast()) };
+}
+
+/// The version of the row at the root `tid` that `snapshot` sees; writes its place to `tid`.
+///
+/// A root has one version at most for each snapshot, so it is never called again for the same entry. `all_dead` says that no
+/// snapshot has one any more; row numbers are not used again, so that stays true.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn tuple(
+    data: *mut IndexFetchTableData,
+    tid: ItemPointer,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut TupleTableSlot,
+    call_again: *mut bool,
+    all_dead: *mut bool,
+) -> bool {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let rel = (*data).rel;
+        *call_again = false;
+        if !all_dead.is_null() {
+            *all_dead = false;
+        }
+        let Some(Tid { root, .. }) = Tid::decode(&*tid) else { return false };
+        let (lsm, tree, status) = (link::lsm(), tree_of(rel), Status::new(snapshot));
+        let mut found = Found::default();
+        let there = match convert(snapshot) {
+            Snapshot::Dirty => {
+                let dirty = read::fetch_dirty(lsm, (tree, root), &status, &mut found).or_raise();
+                let given = &mut *snapshot;
+                let xid = |txn: Option<ssd_engine::base::ids::TxnId>| txn.map_or(pg_sys::InvalidTransactionId, narrow);
+                given.xmin = xid(dirty.and_then(|dirty| dirty.inserting));
+                given.xmax = xid(dirty.and_then(|dirty| dirty.changing));
+                given.speculativeToken = dirty.map_or(0, |dirty| dirty.token);
+                dirty.is_some()
+            }
+            other => read::fetch(lsm, (tree, root), &other, &status, &mut found).or_raise(),
+        };
+        if !there {
+            super::fetch::note_passed(rel, snapshot, &found.passed);
+            if !all_dead.is_null() {
+                *all_dead = is_dead_to_all(rel, root);
+            }
+            return false;
+        }
+        super::scan::count_block(rel);
+        let place = Tid { root, number: found.number };
+        super::fetch::note_read(rel, snapshot, place, &found);
+        slot::store_found(slot, (*rel).rd_id, root, &found);
+        *tid = place.encode();
+        true
+    }
+}
+
+/// Whether nobody may see the row at `root`.
+unsafe fn is_dead_to_all(rel: pg_sys::Relation, root: Root) -> bool {
+    // SAFETY: guarded; the relation is open.
+    unsafe {
+        let horizon = pg_sys::GlobalVisTestFor(rel);
+        let seen_by_all = |txn| pg_sys::GlobalVisTestIsRemovableXid(horizon, narrow(txn));
+        !read::may_be_seen(link::lsm(), tree_of(rel), root, &Status::now(), &seen_by_all).or_raise()
+    }
+}
+
+/// Says which of an index page's entries may be deleted, and which snapshots of a standby that would hurt.
+///
+/// Only entries that are known to be dead are asked for again; a page that is merely full is none of our business, since an update
+/// that changes no indexed column makes no entry.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn delete_tuples(
+    rel: pg_sys::Relation,
+    state: *mut pg_sys::TM_IndexDeleteOp,
+) -> pg_sys::TransactionId {
+    // SAFETY: the server's argument: as many entries and states as it says.
+    unsafe {
+        let state = &mut *state;
+        if state.bottomup {
+            state.ndeltids = 0;
+            return pg_sys::InvalidTransactionId;
+        }
+        let entries = std::slice::from_raw_parts_mut(state.deltids, state.ndeltids as usize);
+        let mut kept = 0;
+        for at in 0..entries.len() {
+            let status = &mut *state.status.add(entries[at].id as usize);
+            if !status.knowndeletable {
+                status.knowndeletable =
+                    Tid::decode(&entries[at].tid).is_none_or(|tid| is_dead_to_all(rel, tid.root));
+            }
+            if status.knowndeletable {
+                entries.swap(kept, at);
+                kept += 1;
+            }
+        }
+        state.ndeltids = kept as i32;
+        // Which transactions ended those rows may be forgotten; all of them were older than this.
+        let oldest = widen(pg_sys::GetOldestNonRemovableTransactionId(rel));
+        narrow(ssd_engine::base::ids::TxnId(oldest.0.saturating_sub(1)))
+    }
+}

@@ -1,0 +1,465 @@
+//! Inserting, updating and deleting rows.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, HeapTuple, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper};
+use ssd_engine::base::ids::{CommandId, TreeId};
+use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp};
+use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
+use ssd_engine::mvcc::snapshot::Snapshot;
+
+use super::columns;
+use super::relation::{is_logged, tree_of};
+use super::wait::Queue;
+use crate::error::{self, OrRaise};
+use crate::ffi::externs;
+use crate::guc;
+use crate::link;
+use crate::ops::change::{self, Next, Verdict, Wish, judge, next_tid};
+use crate::ops::numbers::{self, Size};
+use crate::ops::read::{self, Found};
+use crate::ops::tid::{NUMBER_MAX, Root, Tid};
+use crate::ops::tuple;
+use crate::ops::write::{Batch, Moved};
+use crate::shmem::Lock;
+use crate::xact::ids::{current, narrow};
+use crate::xact::snapshot::convert;
+use crate::xact::status::Status;
+
+/// Longest row that is kept whole: a heap's limit, which indexes and triggers rely on.
+const ROW_MAX: usize = 8160;
+/// Length at which wide values go to the toast table, as in a heap.
+const TOAST_THRESHOLD: usize = 2032;
+/// Bytes of a batch of a multi-insert.
+const MULTI_BYTES: usize = 128 << 10;
+
+/// Who writes now.
+pub(super) fn stamp(cid: u32) -> Stamp {
+    Stamp { txn: current(), command: CommandId(cid) }
+}
+
+/// A row ready to be written.
+pub(super) struct Prepared {
+    pub(super) payload: Vec<u8>,
+    /// What a heap would have taken.
+    pub(super) size: Size,
+}
+
+/// The row in `slot`, with its wide values moved out.
+pub(super) unsafe fn prepare(
+    rel: pg_sys::Relation,
+    slot: *mut TupleTableSlot,
+    old: HeapTuple,
+    options: i32,
+) -> Prepared {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let mut free = false;
+        let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);
+        (*slot).tts_tableOid = (*rel).rd_id;
+        (*given).t_tableOid = (*rel).rd_id;
+        let tuple = if wants_toast(rel, given, old) {
+            externs::guarded(|| externs::heap_toast_insert_or_update(rel, given, old, options))
+        } else {
+            given
+        };
+        let len = ((*tuple).t_len as usize).next_multiple_of(8);
+        if len > ROW_MAX {
+            error::fail(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("row is too big: size {len}, maximum size {ROW_MAX}"),
+                "",
+            );
+        }
+        let mut payload = Vec::with_capacity(len);
+        tuple::encode(tuple, &mut payload);
+        if tuple != given {
+            pg_sys::heap_freetuple(tuple);
+        }
+        if free {
+            pg_sys::heap_freetuple(given);
+        }
+        Prepared { payload, size: size_of_row(rel, len as u64) }
+    }
+}
+
+/// What a row of `len` bytes takes in a heap like `rel`.
+pub(super) unsafe fn size_of_row(rel: pg_sys::Relation, len: u64) -> Size {
+    // SAFETY: the relation is open; a table's options begin with the server's own.
+    let fill = unsafe {
+        let options = (*rel).rd_options.cast::<pg_sys::StdRdOptions>();
+        if options.is_null() { 100 } else { (*options).fillfactor as u64 }
+    };
+    Size { bytes: len + 4, keep_free: 8192 * (100 - fill.min(100)) / 100 }
+}
+
+/// Notes in `slot` where its row went and who wrote it.
+pub(super) unsafe fn written(rel: pg_sys::Relation, slot: *mut TupleTableSlot, tid: Tid, stamp: Option<Stamp>) {
+    // SAFETY: the server's arguments.
+    unsafe {
+        (*slot).tts_tid = tid.encode();
+        (*slot).tts_tableOid = (*rel).rd_id;
+        super::slot::note_written(slot, tid, stamp);
+    }
+}
+
+unsafe fn has_external(tuple: HeapTuple) -> bool {
+    // SAFETY: the caller's tuple.
+    unsafe { !tuple.is_null() && (*(*tuple).t_data).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0 }
+}
+
+unsafe fn wants_toast(rel: pg_sys::Relation, new: HeapTuple, old: HeapTuple) -> bool {
+    // SAFETY: the caller's tuples.
+    unsafe {
+        let kind = (*(*rel).rd_rel).relkind as u8;
+        let kept = kind == pg_sys::RELKIND_RELATION || kind == pg_sys::RELKIND_MATVIEW;
+        kept && (has_external(new) || has_external(old) || (*new).t_len as usize > TOAST_THRESHOLD)
+    }
+}
+
+/// Inserts the row in `slot` and gives it its place.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn insert(
+    rel: pg_sys::Relation,
+    slot: *mut TupleTableSlot,
+    cid: u32,
+    options: i32,
+    _bistate: *mut pg_sys::BulkInsertStateData,
+) {
+    // SAFETY: the server's arguments.
+    unsafe { insert_all(rel, &[slot], cid, options) };
+}
+
+/// Inserts the rows in the slots and gives them their places.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn multi_insert(
+    rel: pg_sys::Relation,
+    slots: *mut *mut TupleTableSlot,
+    count: i32,
+    cid: u32,
+    options: i32,
+    _bistate: *mut pg_sys::BulkInsertStateData,
+) {
+    // SAFETY: the server's arguments.
+    unsafe { insert_all(rel, std::slice::from_raw_parts(slots, count as usize), cid, options) };
+}
+
+unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: u32, options: i32) {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let (lsm, tree, logged) = (link::writer().store.lsm(), tree_of(rel), is_logged(rel));
+        let stamp = (options & pg_sys::TABLE_INSERT_FROZEN as i32 == 0).then(|| stamp(cid));
+        // A frozen row is written by a transaction, too, which has to have an id for its commit to be waited for.
+        let _ = current();
+        externs::guarded(|| {
+            externs::CheckForSerializableConflictIn(rel, std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
+        });
+        let rows: Vec<_> = slots.iter().map(|&slot| prepare(rel, slot, std::ptr::null_mut(), options)).collect();
+        let roots = numbers::take(lsm, tree, rows.iter().map(|row| row.size)).or_raise();
+        let mut batch = Batch::default();
+        for ((row, &slot), root) in rows.iter().zip(slots).zip(roots) {
+            let version = RowVersion { kind: RowKind::Put, number: 0, stamp, payload: &row.payload };
+            batch.version(&root.full_key(tree), &version);
+            written(rel, slot, Tid::of_root(root), stamp);
+            if batch.bytes().len() > MULTI_BYTES {
+                batch.write(lsm, logged).or_raise();
+                batch.clear();
+            }
+        }
+        batch.write(lsm, logged).or_raise();
+        pg_sys::pgstat_count_heap_insert(rel, rows.len() as i64);
+    }
+}
+
+/// Fills in what stands in the way.
+pub(super) unsafe fn fail(tmfd: *mut TM_FailureData, tid: Tid, by: Stamp, next: Next, own: bool) -> TM_Result::Type {
+    // SAFETY: the server's argument.
+    let tmfd = unsafe { &mut *tmfd };
+    tmfd.xmax = narrow(by.txn);
+    tmfd.cmax = if own { by.command.0 } else { u32::MAX };
+    tmfd.traversed = false;
+    tmfd.ctid = next_tid(tid, next).unwrap_or(tid).encode();
+    if let Next::Moved(Moved { other_partition: true, .. }) = next {
+        tmfd.ctid = other_partition();
+    }
+    match next {
+        _ if own => TM_Result::TM_SelfModified,
+        Next::Version(_) | Next::Moved(Moved { to: Some(_), .. } | Moved { other_partition: true, .. }) => {
+            TM_Result::TM_Updated
+        }
+        Next::Moved(_) | Next::Deleted => TM_Result::TM_Deleted,
+    }
+}
+
+/// The ctid that says that a row has moved to another partition.
+const fn other_partition() -> pg_sys::ItemPointerData {
+    pg_sys::ItemPointerData { ip_blkid: pg_sys::BlockIdData { bi_hi: 0xFFFF, bi_lo: 0xFFFF }, ip_posid: 0xFFFD }
+}
+
+/// One try at a change under the row's latch.
+pub(super) enum Tried {
+    /// It is written.
+    Done,
+    /// This stands in the way.
+    Not(Verdict),
+}
+
+/// A change of one version.
+pub(super) struct Change<'c> {
+    pub(super) rel: pg_sys::Relation,
+    pub(super) tree: TreeId,
+    pub(super) tid: Tid,
+    pub(super) wish: Wish<'c>,
+    pub(super) crosscheck: pg_sys::Snapshot,
+    pub(super) wait: bool,
+}
+
+impl Change<'_> {
+    /// Judges and calls `write` when nothing is in the way, under the latch; waits for whoever is, and tries again. `write` says
+    /// whether there was room.
+    ///
+    /// # Safety
+    /// The relation is open.
+    pub(super) unsafe fn run(
+        &self,
+        queue: &mut Queue,
+        tmfd: *mut TM_FailureData,
+        write: &mut dyn FnMut(&Found) -> ssd_engine::Result<Result<(), ssd_engine::lsm::control::MemtableList>>,
+    ) -> TM_Result::Type {
+        let process = link::writer();
+        let (lsm, locks) = (process.store.lsm(), process.store.locks());
+        let hash = lock_hash(&self.tid.root.full_key(self.tree));
+        let mut found = Found::default();
+        loop {
+            lsm.admit_write(256).or_raise();
+            let mut full = None;
+            let tried = Lock::Row(locks.latch_number(hash)).with(|| {
+                let verdict = judge(lsm, locks, (self.tree, self.tid), &self.wish, &mut found)?;
+                if !matches!(verdict, Verdict::Free { .. }) {
+                    return Ok(Tried::Not(verdict));
+                }
+                if !self.crosscheck.is_null() && !self.passes_crosscheck()? {
+                    let by = found.stamp.unwrap_or(Stamp { txn: current(), command: CommandId(0) });
+                    return Ok(Tried::Not(Verdict::Changed(by, Next::Version(self.tid.number))));
+                }
+                full = write(&found)?.err();
+                Ok(Tried::Done)
+            });
+            match tried.or_raise() {
+                Tried::Done => match full {
+                    Some(list) => lsm.rotate(list).or_raise(),
+                    None => return TM_Result::TM_Ok,
+                },
+                // SAFETY: the caller's promise.
+                Tried::Not(verdict) => match unsafe { self.refused(verdict, tmfd) } {
+                    Ok(result) => return result,
+                    Err(on) if !self.wait => {
+                        // SAFETY: the server's argument.
+                        unsafe { (*tmfd).xmax = narrow(on) };
+                        return TM_Result::TM_BeingModified;
+                    }
+                    Err(on) => {
+                        queue.wait(self.tid, on);
+                    }
+                },
+            }
+        }
+    }
+
+    unsafe fn refused(
+        &self,
+        verdict: Verdict,
+        tmfd: *mut TM_FailureData,
+    ) -> Result<TM_Result::Type, ssd_engine::base::ids::TxnId> {
+        // SAFETY: the server's argument.
+        unsafe {
+            match verdict {
+                Verdict::Free { .. } => Ok(TM_Result::TM_Ok),
+                Verdict::Invisible | Verdict::SelfChangedBefore => Ok(TM_Result::TM_Invisible),
+                Verdict::SelfModified(by, next) => Ok(fail(tmfd, self.tid, by, next, true)),
+                Verdict::Changed(by, next) => Ok(fail(tmfd, self.tid, by, next, false)),
+                Verdict::Wait { on, .. } => Err(on),
+            }
+        }
+    }
+
+    fn passes_crosscheck(&self) -> ssd_engine::Result<bool> {
+        let status = Status::new(self.crosscheck);
+        // SAFETY: the server's snapshot.
+        let snapshot: Snapshot = unsafe { convert(self.crosscheck) };
+        let mut seen = Found::default();
+        let there = read::fetch(link::lsm(), (self.tree, self.tid.root), &snapshot, &status, &mut seen)?;
+        Ok(there && seen.number == self.tid.number)
+    }
+}
+
+/// Deletes a version.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn delete(
+    rel: pg_sys::Relation,
+    tid: ItemPointer,
+    cid: u32,
+    _snapshot: pg_sys::Snapshot,
+    crosscheck: pg_sys::Snapshot,
+    wait: bool,
+    tmfd: *mut TM_FailureData,
+    changing_partition: bool,
+) -> TM_Result::Type {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let Some(place) = Tid::decode(&*tid) else { return TM_Result::TM_Invisible };
+        let (lsm, tree, logged) = (link::writer().store.lsm(), tree_of(rel), is_logged(rel));
+        let (status, stamp) = (Status::now(), stamp(cid));
+        check_conflict_in(rel, place);
+        let wish = Wish { command: cid, mode: Mode::Update, is_lock: false, status: &status };
+        let change = Change { rel, tree, tid: place, wish, crosscheck, wait };
+        let mut queue = Queue::new(rel, Mode::Update, XLTW_Oper::XLTW_Delete, LockWaitPolicy::LockWaitBlock);
+        let mut batch = Batch::default();
+        let full = place.root.full_key(tree);
+        if changing_partition {
+            batch.moved(&full, stamp, Moved { to: None, key_changed: true, other_partition: true });
+        } else {
+            batch.tombstone(&full, stamp);
+        }
+        let mut old = Vec::new();
+        let result = change.run(&mut queue, tmfd, &mut |found| {
+            let written = batch.try_write(lsm, logged)?;
+            old.clone_from(&found.row);
+            Ok(written)
+        });
+        queue.leave();
+        if result == TM_Result::TM_Ok {
+            let old = columns::heap_tuple(rel, place, &old);
+            if has_external(old) {
+                externs::guarded(|| externs::heap_toast_delete(rel, old, false));
+            }
+            pg_sys::heap_freetuple(old);
+            pg_sys::pgstat_count_heap_delete(rel);
+        }
+        result
+    }
+}
+
+/// Tells serializable transactions that a row is about to be changed.
+pub(super) unsafe fn check_conflict_in(rel: pg_sys::Relation, tid: Tid) {
+    let mut place = tid.encode();
+    // SAFETY: guarded; the relation is open.
+    unsafe {
+        externs::guarded(|| {
+            externs::CheckForSerializableConflictIn(rel, &raw mut place, pg_sys::InvalidBlockNumber);
+        });
+    }
+}
+
+/// Updates a version to the row in `slot`.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn update(
+    rel: pg_sys::Relation,
+    tid: ItemPointer,
+    slot: *mut TupleTableSlot,
+    cid: u32,
+    _snapshot: pg_sys::Snapshot,
+    crosscheck: pg_sys::Snapshot,
+    wait: bool,
+    tmfd: *mut TM_FailureData,
+    lock_mode: *mut LockTupleMode::Type,
+    update_indexes: *mut bool,
+) -> TM_Result::Type {
+    // SAFETY: the server's arguments.
+    unsafe {
+        *update_indexes = false;
+        let Some(place) = Tid::decode(&*tid) else { return TM_Result::TM_Invisible };
+        let process = link::writer();
+        let (lsm, locks) = (process.store.lsm(), process.store.locks());
+        let (tree, logged) = (tree_of(rel), is_logged(rel));
+        let (status, stamp) = (Status::now(), stamp(cid));
+        check_conflict_in(rel, place);
+        let mut before = Found::default();
+        if !read::fetch_exact(lsm, tree, place, &status, &mut before).or_raise() {
+            return TM_Result::TM_Invisible;
+        }
+        let old = columns::heap_tuple(rel, place, &before.row);
+        let changed = columns::changed(rel, old, slot);
+        let mode = if changed.key { Mode::Update } else { Mode::NoKeyUpdate };
+        *lock_mode =
+            if changed.key { LockTupleMode::LockTupleExclusive } else { LockTupleMode::LockTupleNoKeyExclusive };
+        let wish = Wish { command: cid, mode, is_lock: false, status: &status };
+        let change = Change { rel, tree, tid: place, wish, crosscheck, wait };
+        let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Update, LockWaitPolicy::LockWaitBlock);
+        let full = place.root.full_key(tree);
+        let mut free = false;
+        let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);
+        if wants_toast(rel, given, old) {
+            // Moving wide values out writes: nobody may change the row meanwhile.
+            let result = change.run(&mut queue, tmfd, &mut |_| {
+                locks.add(lock_hash(&full), stamp.txn, mode, &status)?;
+                Ok(Ok(()))
+            });
+            if result != TM_Result::TM_Ok {
+                queue.leave();
+                return result;
+            }
+        }
+        if free {
+            pg_sys::heap_freetuple(given);
+        }
+        let row = prepare(rel, slot, old, 0);
+        let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || place.number >= NUMBER_MAX;
+        let mut batch = Batch::default();
+        let new = if moves {
+            let root = numbers::take(lsm, tree, std::iter::once(row.size)).or_raise()[0];
+            batch.put(&root.full_key(tree), 0, stamp, &row.payload);
+            batch.moved(&full, stamp, Moved { to: Some(root), key_changed: changed.key, other_partition: false });
+            Tid::of_root(root)
+        } else {
+            let number = place.number + 1;
+            batch.put(&full, number, stamp, &row.payload);
+            Tid { root: place.root, number }
+        };
+        let (mut holders, mut was_locked) = (Vec::new(), false);
+        let result = change.run(&mut queue, tmfd, &mut |_| {
+            let hash = lock_hash(&full);
+            if moves {
+                holders = change::holders(locks, tree, place.root, &status)?;
+            }
+            was_locked = locks.in_the_way(hash, Mode::KeyShare, &status)?.1;
+            batch.try_write(lsm, logged)
+        });
+        queue.leave();
+        if result == TM_Result::TM_Ok {
+            carry_locks(locks, tree, new.root, &holders);
+            written(rel, slot, new, Some(stamp));
+            if was_locked {
+                super::slot::note_locker(slot, stamp);
+            }
+            *update_indexes = moves;
+            pg_sys::pgstat_count_heap_update(rel, !moves);
+        }
+        pg_sys::heap_freetuple(old);
+        result
+    }
+}
+
+/// Locks the row's new place for those who hold its old one.
+fn carry_locks(
+    locks: &ssd_engine::mvcc::row_locks::RowLocks,
+    tree: TreeId,
+    to: Root,
+    holders: &[(ssd_engine::base::ids::TxnId, Mode)],
+) {
+    if holders.is_empty() {
+        return;
+    }
+    let hash = lock_hash(&to.full_key(tree));
+    let status = Status::now();
+    let added = Lock::Row(locks.latch_number(hash))
+        .with(|| holders.iter().try_for_each(|&(txn, mode)| locks.add(hash, txn, mode, &status)));
+    added.or_raise();
+}
+
+/// For callers outside.
+pub(super) fn add_lock(root: Root, tree: TreeId, mode: Mode, stamp: Stamp) {
+    let locks = link::writer().store.locks();
+    carry_locks(locks, tree, root, &[(stamp.txn, mode)]);
+}
+

@@ -1,0 +1,409 @@
+//! Table scans: sequential, parallel, backward, over a range of ctids; and what the other kinds of scans share.
+//!
+//! A scan holds nothing in the engine between two calls. What it has in this process's memory is freed with the memory context
+//! it was begun in, also after an error.
+
+use std::ffi::c_void;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, ItemPointer, ScanDirection, TableScanDesc, TupleTableSlot};
+use ssd_engine::base::ids::TreeId;
+use ssd_engine::lsm::merge::Direction;
+use ssd_engine::mvcc::row_scan::{KeyRange, RowScan};
+use ssd_engine::mvcc::snapshot::Snapshot;
+
+use super::relation::tree_of;
+use super::slot;
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::tid::{Root, Tid};
+use crate::xact::snapshot::convert;
+use crate::xact::status::Status;
+use crate::ffi::externs;
+
+/// Our scan.
+#[repr(C)]
+pub struct Scan {
+    /// What the server knows.
+    pub base: pg_sys::TableScanDescData,
+    /// Ours; null once the scan has ended.
+    state: *mut State,
+    callback: pg_sys::MemoryContextCallback,
+}
+
+/// Where a scan is.
+pub struct State {
+    /// The relation's tree.
+    pub tree: TreeId,
+    /// The engine's form of the snapshot.
+    pub snapshot: Snapshot,
+    running: Option<(Direction, RowScan)>,
+    /// The last row that was returned, to turn around at.
+    last: Option<Root>,
+    /// Keys from the first to before the second.
+    range: (Option<Vec<u8>>, Option<Vec<u8>>),
+    /// Blocks and offsets that count, first and last, when only a range of ctids does.
+    tids: Option<((u32, u16), (u32, u16))>,
+    /// A parallel scan: its blocks of this worker.
+    worker: pg_sys::ParallelBlockTableScanWorkerData,
+    /// For scans by block: what is still to be returned of it.
+    pub pending: Vec<Root>,
+    /// Position in `pending`.
+    pub at: usize,
+    /// The block that a sample scan is at.
+    pub block: Option<u32>,
+    /// Blocks of the table at its start.
+    pub blocks: u32,
+}
+
+impl State {
+    /// Starts over, over `range` of keys.
+    pub fn restart(&mut self, range: (Option<Vec<u8>>, Option<Vec<u8>>)) {
+        self.running = None;
+        self.last = None;
+        self.range = range;
+    }
+
+    /// Starts over with the rows of `blocks`.
+    pub fn restart_blocks(&mut self, blocks: std::ops::Range<u32>) {
+        let key = |block: u32| Some(block.to_be_bytes().to_vec());
+        self.restart((key(blocks.start), key(blocks.end)));
+    }
+}
+
+/// The scan's own part.
+///
+/// # Safety
+/// `scan` was made by [`begin`] and has not ended.
+pub unsafe fn state<'s>(scan: TableScanDesc) -> &'s mut State {
+    // SAFETY: the caller's promise.
+    unsafe { &mut *(*scan.cast::<Scan>()).state }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn drop_state(scan: *mut c_void) {
+    // SAFETY: the state is a box that is dropped once.
+    unsafe {
+        let scan = &mut *scan.cast::<Scan>();
+        if !scan.state.is_null() {
+            drop(Box::from_raw(scan.state));
+            scan.state = std::ptr::null_mut();
+        }
+    }
+}
+
+/// Starts a scan.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn begin(
+    rel: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    nkeys: i32,
+    key: *mut pg_sys::ScanKeyData,
+    parallel: pg_sys::ParallelTableScanDesc,
+    flags: u32,
+) -> TableScanDesc {
+    // SAFETY: the server's arguments; what is allocated lives as long as the context that is current.
+    unsafe {
+        let _ = link::process();
+        pg_sys::RelationIncrementReferenceCount(rel);
+        let scan = pg_sys::palloc0(size_of::<Scan>()).cast::<Scan>();
+        let base = &mut (*scan).base;
+        base.rs_rd = rel;
+        base.rs_snapshot = snapshot;
+        base.rs_nkeys = nkeys;
+        base.rs_flags = flags;
+        base.rs_parallel = parallel;
+        if nkeys > 0 {
+            base.rs_key = pg_sys::palloc(size_of::<pg_sys::ScanKeyData>() * nkeys as usize).cast();
+            if !key.is_null() {
+                std::ptr::copy_nonoverlapping(key, base.rs_key, nkeys as usize);
+            }
+        }
+        let converted = if snapshot.is_null() { Snapshot::Now } else { convert(snapshot) };
+        let dirty_as_now = if converted == Snapshot::Dirty { Snapshot::Now } else { converted };
+        let state = State {
+            tree: tree_of(rel),
+            snapshot: dirty_as_now,
+            running: None,
+            last: None,
+            range: (None, None),
+            tids: None,
+            worker: std::mem::zeroed(),
+            pending: Vec::new(),
+            at: 0,
+            block: None,
+            blocks: 0,
+        };
+        (*scan).state = Box::into_raw(Box::new(state));
+        (*scan).callback.func = Some(drop_state);
+        (*scan).callback.arg = scan.cast();
+        pg_sys::MemoryContextRegisterResetCallback(pg_sys::CurrentMemoryContext, &raw mut (*scan).callback);
+        let scans_all = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_TYPE_SAMPLESCAN;
+        if flags & scans_all != 0 && !snapshot.is_null() {
+            externs::guarded(|| externs::PredicateLockRelation(rel, snapshot));
+        }
+        if flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 {
+            count_scan(rel);
+        }
+        scan.cast()
+    }
+}
+
+/// `pgstat_count_heap_scan`.
+unsafe fn count_scan(rel: pg_sys::Relation) {
+    // SAFETY: the relation is open.
+    unsafe {
+        if let Some(counts) = counts(rel) {
+            counts.t_numscans += 1;
+        }
+    }
+}
+
+/// Counts a block that was read; what is read in place of blocks comes from caches of the engine's.
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn count_block(rel: pg_sys::Relation) {
+    // SAFETY: the caller's promise.
+    if let Some(counts) = unsafe { counts(rel) } {
+        counts.t_blocks_fetched += 1;
+        counts.t_blocks_hit += 1;
+    }
+}
+
+/// The relation's counters of this transaction, when it is counted.
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn counts<'c>(rel: pg_sys::Relation) -> Option<&'c mut pg_sys::PgStat_TableCounts> {
+    // SAFETY: the caller's promise; as the server's macro does.
+    unsafe {
+        if (*rel).pgstat_info.is_null() {
+            if !(*rel).pgstat_enabled {
+                return None;
+            }
+            pg_sys::pgstat_assoc_relation(rel);
+        }
+        Some(&mut (*(*rel).pgstat_info).t_counts)
+    }
+}
+
+/// Ends a scan.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn end(scan: TableScanDesc) {
+    // SAFETY: the server's argument. The callback of the context finds nothing left to drop.
+    unsafe {
+        drop_state(scan.cast());
+        pg_sys::RelationDecrementReferenceCount((*scan).rs_rd);
+        if (*scan).rs_flags & pg_sys::ScanOptions::SO_TEMP_SNAPSHOT != 0 {
+            pg_sys::UnregisterSnapshot((*scan).rs_snapshot);
+        }
+    }
+}
+
+/// Starts a scan over.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn rescan(
+    scan: TableScanDesc,
+    key: *mut pg_sys::ScanKeyData,
+    _set_params: bool,
+    _allow_strat: bool,
+    _allow_sync: bool,
+    _allow_pagemode: bool,
+) {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let base = &mut *scan;
+        if !key.is_null() && base.rs_nkeys > 0 {
+            std::ptr::copy_nonoverlapping(key, base.rs_key, base.rs_nkeys as usize);
+        }
+        let state = state(scan);
+        state.restart((None, None));
+        state.pending.clear();
+        (state.at, state.block, state.tids) = (0, None, None);
+        if base.rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 {
+            count_scan(base.rs_rd);
+        }
+    }
+}
+
+/// The next row into `slot`; false at the end.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn next(
+    scan: TableScanDesc,
+    direction: ScanDirection::Type,
+    slot: *mut TupleTableSlot,
+) -> bool {
+    // SAFETY: the server's arguments.
+    unsafe {
+        loop {
+            let there = if (*scan).rs_parallel.is_null() {
+                advance(scan, direction, slot)
+            } else {
+                advance_parallel(scan, slot)
+            };
+            if !there {
+                ((*(*slot).tts_ops).clear.expect("every kind of slot has it"))(slot);
+                return false;
+            }
+            if (*scan).rs_nkeys == 0 || matches_keys(scan, slot) {
+                if let Some(counts) = counts((*scan).rs_rd) {
+                    counts.t_tuples_returned += 1;
+                }
+                return true;
+            }
+        }
+    }
+}
+
+unsafe fn matches_keys(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
+    // SAFETY: keys are those of `begin`.
+    unsafe {
+        let keys = std::slice::from_raw_parts_mut((*scan).rs_key, (*scan).rs_nkeys as usize);
+        keys.iter_mut().all(|key| {
+            let Some(value) = super::columns::attribute(slot, i32::from(key.sk_attno)) else { return false };
+            if key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 {
+                return false;
+            }
+            let passed = pg_sys::FunctionCall2Coll(&raw mut key.sk_func, key.sk_collation, value, key.sk_argument);
+            passed.value() != 0
+        })
+    }
+}
+
+/// The next row of the engine's scan into `slot`.
+///
+/// # Safety
+/// As [`next`].
+pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot: *mut TupleTableSlot) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let wanted = match direction {
+            ScanDirection::ForwardScanDirection => Direction::Forward,
+            ScanDirection::BackwardScanDirection => Direction::Backward,
+            _ => return false,
+        };
+        link::check_for_interrupts();
+        let (rel, pg_snapshot) = ((*scan).rs_rd, (*scan).rs_snapshot);
+        let status = Status::new(pg_snapshot);
+        let state = state(scan);
+        if state.running.as_ref().is_some_and(|(direction, _)| *direction != wanted) {
+            state.running = None;
+        }
+        if state.running.is_none() {
+            start(state, wanted);
+        }
+        let Some((_, rows)) = &mut state.running else { return false };
+        let found = loop {
+            let Some(row) = rows.next(&status).or_raise() else { break None };
+            let Some(root) = Root::from_key(row.key) else { continue };
+            let tid = Tid { root, number: row.version.number };
+            let place = (root.block, tid.encode().ip_posid);
+            if state.tids.is_some_and(|(from, to)| place < from || place > to) {
+                continue;
+            }
+            let (_, bytes) = crate::ops::read::row_of(&row.version).or_raise();
+            slot::store(slot, (*rel).rd_id, tid, (row.version.stamp, row.newer), bytes);
+            if (*scan).rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN == 0
+                && pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
+                && !pg_snapshot.is_null()
+            {
+                super::fetch::lock_read(rel, pg_snapshot, tid, row.version.stamp);
+            }
+            break Some(root);
+        };
+        let passed = rows.take_passed();
+        if !passed.is_empty() && !pg_snapshot.is_null() {
+            super::fetch::note_passed(rel, pg_snapshot, &passed);
+        }
+        if let Some(root) = found
+            && state.last.is_none_or(|last| last.block != root.block)
+        {
+            count_block(rel);
+        }
+        // At its end a scan can be turned around, and begins with the row at that end.
+        if found.is_none() {
+            state.running = None;
+        }
+        state.last = found;
+        found.is_some()
+    }
+}
+
+fn start(state: &mut State, direction: Direction) {
+    let (mut from, mut to) = state.range.clone();
+    if let Some(last) = state.last {
+        match direction {
+            Direction::Forward => {
+                let mut after = last.key().to_vec();
+                after.push(0);
+                from = Some(after);
+            }
+            Direction::Backward => to = Some(last.key().to_vec()),
+        }
+    }
+    let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
+    let rows = link::process().store.scan(state.tree, range, direction, state.snapshot.clone()).or_raise();
+    state.running = Some((direction, rows));
+}
+
+unsafe fn advance_parallel(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
+    // SAFETY: a parallel scan's descriptor begins with the server's own for blocks.
+    unsafe {
+        let shared = (*scan).rs_parallel.cast::<pg_sys::ParallelBlockTableScanDescData>();
+        let rel = (*scan).rs_rd;
+        loop {
+            if state(scan).block.is_some() && advance(scan, ScanDirection::ForwardScanDirection, slot) {
+                return true;
+            }
+            let state = state(scan);
+            let worker = &raw mut state.worker;
+            let block = if state.block.is_none() {
+                pg_sys::table_block_parallelscan_startblock_init(rel, worker, shared);
+                pg_sys::table_block_parallelscan_nextpage(rel, worker, shared)
+            } else {
+                pg_sys::table_block_parallelscan_nextpage(rel, worker, shared)
+            };
+            if block == pg_sys::InvalidBlockNumber {
+                state.block = None;
+                return false;
+            }
+            state.block = Some(block);
+            state.restart_blocks(block..block + 1);
+        }
+    }
+}
+
+/// Restricts a scan to ctids from `from` to `to`, both included.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn set_tid_range(scan: TableScanDesc, from: ItemPointer, to: ItemPointer) {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let pair = |pointer: &pg_sys::ItemPointerData| {
+            let block = (u32::from(pointer.ip_blkid.bi_hi) << 16) | u32::from(pointer.ip_blkid.bi_lo);
+            (block, pointer.ip_posid)
+        };
+        let (first, last) = (pair(&*from), pair(&*to));
+        let state = state(scan);
+        state.tids = None;
+        if first > last {
+            // Nothing: a range of keys without any.
+            state.restart((Some(Vec::new()), Some(Vec::new())));
+            return;
+        }
+        let key = |block: u32| block.to_be_bytes().to_vec();
+        state.restart((Some(key(first.0)), last.0.checked_add(1).map(key)));
+        state.tids = Some((first, last));
+    }
+}
+
+/// The next row in the range of ctids.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn next_in_tid_range(
+    scan: TableScanDesc,
+    direction: ScanDirection::Type,
+    slot: *mut TupleTableSlot,
+) -> bool {
+    // SAFETY: the server's arguments.
+    unsafe { next(scan, direction, slot) }
+}

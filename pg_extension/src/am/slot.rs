@@ -1,0 +1,325 @@
+//! Slots: a heap tuple made from a row in a buffer of the slot's own.
+//!
+//! The slot begins like the server's slot for heap tuples, so that most of its functions serve here, too: they read the tuple that
+//! `tuple` points to. Ours is in `buffer`, which is reused from row to row.
+
+use std::ptr;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, HeapTuple, HeapTupleTableSlot, TupleTableSlot, TupleTableSlotOps};
+
+use crate::error;
+use crate::ops::read::Found;
+use crate::ops::tid::Tid;
+use crate::ops::tuple::{self, Header};
+use crate::xact::ids::narrow;
+
+/// Our slot.
+#[repr(C)]
+struct Slot {
+    base: HeapTupleTableSlot,
+    /// Memory for a row, in the slot's context.
+    buffer: *mut u8,
+    capacity: usize,
+}
+
+struct Ops(TupleTableSlotOps);
+
+// SAFETY: a table of functions, never changed.
+unsafe impl Sync for Ops {}
+
+static OPS: Ops = Ops(TupleTableSlotOps {
+    base_slot_size: size_of::<Slot>(),
+    init: Some(init),
+    release: Some(release),
+    clear: Some(clear),
+    getsomeattrs: Some(get_some_attributes),
+    getsysattr: Some(get_system_attribute),
+    materialize: Some(materialize),
+    copyslot: Some(copy_slot),
+    get_heap_tuple: Some(get_heap_tuple),
+    get_minimal_tuple: None,
+    copy_heap_tuple: Some(copy_heap_tuple),
+    copy_minimal_tuple: Some(copy_minimal_tuple),
+});
+
+/// Which slots the access method's rows go into.
+pub unsafe extern "C-unwind" fn callbacks(_rel: pg_sys::Relation) -> *const TupleTableSlotOps {
+    &raw const OPS.0
+}
+
+const EMPTY: u16 = pg_sys::TTS_FLAG_EMPTY as u16;
+const SHOULD_FREE: u16 = pg_sys::TTS_FLAG_SHOULDFREE as u16;
+
+/// The server's own functions for slots of heap tuples.
+fn heap_ops() -> &'static TupleTableSlotOps {
+    // SAFETY: a constant of the server.
+    unsafe { &*(&raw const pg_sys::TTSOpsHeapTuple) }
+}
+
+unsafe fn ours<'s>(slot: *mut TupleTableSlot) -> &'s mut Slot {
+    // SAFETY: these functions are called with our slots only.
+    unsafe { &mut *slot.cast() }
+}
+
+/// Whether `slot` is one of ours.
+///
+/// # Safety
+/// `slot` is a slot.
+#[must_use]
+pub unsafe fn is_ours(slot: *mut TupleTableSlot) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*slot).tts_ops == &raw const OPS.0 }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn init(slot: *mut TupleTableSlot) {
+    // SAFETY: called with our slots.
+    let slot = unsafe { ours(slot) };
+    (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
+    slot.base.tuple = ptr::null_mut();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn release(slot: *mut TupleTableSlot) {
+    // SAFETY: as above; the buffer is from `room`.
+    unsafe {
+        let slot = ours(slot);
+        if !slot.buffer.is_null() {
+            pg_sys::pfree(slot.buffer.cast());
+        }
+        (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn clear(slot: *mut TupleTableSlot) {
+    // SAFETY: as above; a tuple that is to be freed was made by `materialize`.
+    unsafe {
+        let ours = ours(slot);
+        let base = &mut ours.base.base;
+        if base.tts_flags & SHOULD_FREE != 0 {
+            pg_sys::heap_freetuple(ours.base.tuple);
+            base.tts_flags &= !SHOULD_FREE;
+        }
+        base.tts_nvalid = 0;
+        base.tts_flags |= EMPTY;
+        base.tts_tid = no_tid();
+        ours.base.off = 0;
+        ours.base.tuple = ptr::null_mut();
+    }
+}
+
+const fn no_tid() -> pg_sys::ItemPointerData {
+    pg_sys::ItemPointerData { ip_blkid: pg_sys::BlockIdData { bi_hi: 0xFFFF, bi_lo: 0xFFFF }, ip_posid: 0 }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn get_some_attributes(slot: *mut TupleTableSlot, natts: i32) {
+    // SAFETY: the server's function reads what ours shares with its own slot.
+    unsafe { (heap_ops().getsomeattrs.expect("every kind of slot has it"))(slot, natts) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn get_system_attribute(
+    slot: *mut TupleTableSlot,
+    number: i32,
+    is_null: *mut bool,
+) -> pg_sys::Datum {
+    // SAFETY: as above.
+    unsafe { (heap_ops().getsysattr.expect("every kind of slot has it"))(slot, number, is_null) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn materialize(slot: *mut TupleTableSlot) {
+    // SAFETY: as above. A tuple in the slot's own buffer depends on nothing else.
+    unsafe {
+        let ours = ours(slot);
+        if !ours.base.tuple.is_null() && ours.base.tuple == &raw mut ours.base.tupdata {
+            return;
+        }
+        let (tid, table) = (ours.base.base.tts_tid, ours.base.base.tts_tableOid);
+        (heap_ops().materialize.expect("every kind of slot has it"))(slot);
+        (*slot).tts_tid = tid;
+        (*slot).tts_tableOid = table;
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn copy_slot(to: *mut TupleTableSlot, from: *mut TupleTableSlot) {
+    // SAFETY: as above; the copy is freed once its bytes are in our buffer.
+    unsafe {
+        let copy = ((*(*from).tts_ops).copy_heap_tuple.expect("every kind of slot has it"))(from);
+        store_heap(to, copy);
+        (*to).tts_tid = (*from).tts_tid;
+        (*to).tts_tableOid = (*from).tts_tableOid;
+        pg_sys::heap_freetuple(copy);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn get_heap_tuple(slot: *mut TupleTableSlot) -> HeapTuple {
+    // SAFETY: as above.
+    unsafe {
+        let ours = ours(slot);
+        if ours.base.tuple.is_null() {
+            materialize(slot);
+        }
+        ours.base.tuple
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn copy_heap_tuple(slot: *mut TupleTableSlot) -> HeapTuple {
+    // SAFETY: as above.
+    unsafe {
+        if ours(slot).base.tuple.is_null() {
+            materialize(slot);
+        }
+        (heap_ops().copy_heap_tuple.expect("every kind of slot has it"))(slot)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn copy_minimal_tuple(slot: *mut TupleTableSlot) -> pg_sys::MinimalTuple {
+    // SAFETY: as above.
+    unsafe { (heap_ops().copy_minimal_tuple.expect("every kind of slot has it"))(slot) }
+}
+
+/// Room for `len` bytes in the slot's buffer.
+unsafe fn room(slot: &mut Slot, len: usize) -> *mut u8 {
+    if slot.capacity < len {
+        // SAFETY: guarded; the buffer is ours.
+        unsafe {
+            if !slot.buffer.is_null() {
+                pg_sys::pfree(slot.buffer.cast());
+                (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
+            }
+            let capacity = len.next_power_of_two().max(256);
+            slot.buffer = pg_sys::MemoryContextAlloc(slot.base.base.tts_mcxt, capacity).cast();
+            slot.capacity = capacity;
+        }
+    }
+    slot.buffer
+}
+
+unsafe fn point_at_buffer(slot: *mut TupleTableSlot, len: usize) {
+    // SAFETY: the callers have filled `len` bytes of the buffer.
+    unsafe {
+        let ours = ours(slot);
+        let table = ours.base.base.tts_tableOid;
+        let data = &mut ours.base.tupdata;
+        data.t_len = len as u32;
+        data.t_data = ours.buffer.cast();
+        data.t_tableOid = table;
+        data.t_self = (*data.t_data).t_ctid;
+        ours.base.base.tts_tid = data.t_self;
+        ours.base.base.tts_flags &= !EMPTY;
+        ours.base.base.tts_nvalid = 0;
+        ours.base.off = 0;
+        ours.base.tuple = &raw mut ours.base.tupdata;
+    }
+}
+
+unsafe fn store_heap(slot: *mut TupleTableSlot, tuple: HeapTuple) {
+    // SAFETY: both are live; the tuple is not in our buffer.
+    unsafe {
+        clear(slot);
+        let len = (*tuple).t_len as usize;
+        let to = room(ours(slot), len);
+        ptr::copy_nonoverlapping((*tuple).t_data.cast::<u8>(), to, len);
+        (*slot).tts_tableOid = (*tuple).t_tableOid;
+        point_at_buffer(slot, len);
+    }
+}
+
+/// Puts a version into `slot`, which is one of ours.
+///
+/// # Safety
+/// `slot` is a live slot with the relation's row type.
+pub unsafe fn store(
+    slot: *mut TupleTableSlot,
+    table: pg_sys::Oid,
+    tid: Tid,
+    (stamp, newer): (Option<ssd_engine::format::row_version::Stamp>, Option<ssd_engine::format::row_version::Stamp>),
+    row: &[u8],
+) {
+    let Some(len) = tuple::heap_len(row) else {
+        error::fail(pgrx::PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a row of ssdlsm is too short", "");
+    };
+    let header = Header {
+        xmin: stamp.map_or(0, |stamp| u32::from(narrow(stamp.txn))),
+        xmax: newer.map_or(0, |stamp| u32::from(narrow(stamp.txn))),
+        command: newer.or(stamp).map_or(0, |stamp| stamp.command.0),
+        ctid: tid.encode(),
+    };
+    // SAFETY: the caller's promise; the buffer has the room that `decode` asks for.
+    unsafe {
+        debug_assert!(is_ours(slot), "a slot of another access method");
+        clear(slot);
+        let to = room(ours(slot), len);
+        tuple::decode(row, &header, to);
+        (*slot).tts_tableOid = table;
+        point_at_buffer(slot, len);
+    }
+}
+
+/// Puts what was found into `slot`.
+///
+/// # Safety
+/// As [`store`].
+pub unsafe fn store_found(slot: *mut TupleTableSlot, table: pg_sys::Oid, root: crate::ops::tid::Root, found: &Found) {
+    let tid = Tid { root, number: found.number };
+    // SAFETY: the caller's promise.
+    unsafe { store(slot, table, tid, (found.stamp, found.newer), &found.row) };
+}
+
+/// Notes in the tuple that `slot` has, of ours or the server's own kind for heaps, where it went and who wrote it.
+///
+/// # Safety
+/// `slot` is a live slot.
+pub unsafe fn note_written(
+    slot: *mut TupleTableSlot,
+    tid: Tid,
+    stamp: Option<ssd_engine::format::row_version::Stamp>,
+) {
+    // SAFETY: both kinds of slots begin alike.
+    unsafe {
+        let ops = (*slot).tts_ops;
+        let begins_alike = is_ours(slot) || ops == &raw const pg_sys::TTSOpsHeapTuple;
+        let tuple = if begins_alike { (*slot.cast::<HeapTupleTableSlot>()).tuple } else { ptr::null_mut() };
+        if tuple.is_null() {
+            return;
+        }
+        (*tuple).t_self = tid.encode();
+        let data = &mut *(*tuple).t_data;
+        data.t_ctid = tid.encode();
+        let frozen = pg_sys::FrozenTransactionId;
+        data.t_choice.t_heap.t_xmin = stamp.map_or(frozen, |stamp| narrow(stamp.txn));
+        data.t_choice.t_heap.t_xmax = pg_sys::InvalidTransactionId;
+        data.t_choice.t_heap.t_field3.t_cid = stamp.map_or(0, |stamp| stamp.command.0);
+        data.t_infomask &= 0x000F;
+        data.t_infomask |= pg_sys::HEAP_XMAX_INVALID as u16;
+        if stamp.is_none() {
+            data.t_infomask |= pg_sys::HEAP_XMIN_FROZEN as u16;
+        }
+    }
+}
+
+/// Notes in the tuple that [`note_written`] has dealt with that its writer has the row locked, too: a heap's tuple says so.
+///
+/// # Safety
+/// `slot` is a live slot.
+pub unsafe fn note_locker(slot: *mut TupleTableSlot, stamp: ssd_engine::format::row_version::Stamp) {
+    // SAFETY: as in `note_written`.
+    unsafe {
+        let begins_alike = is_ours(slot) || (*slot).tts_ops == &raw const pg_sys::TTSOpsHeapTuple;
+        let tuple = if begins_alike { (*slot.cast::<HeapTupleTableSlot>()).tuple } else { ptr::null_mut() };
+        if !tuple.is_null() {
+            let data = &mut *(*tuple).t_data;
+            data.t_choice.t_heap.t_xmax = narrow(stamp.txn);
+            data.t_infomask &= !(pg_sys::HEAP_XMAX_INVALID as u16);
+            data.t_infomask |= (pg_sys::HEAP_XMAX_LOCK_ONLY | pg_sys::HEAP_XMAX_EXCL_LOCK) as u16;
+        }
+    }
+}

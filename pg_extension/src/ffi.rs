@@ -1,0 +1,3 @@
+//! Where the server's C begins: functions the bindings lack, and the guard.
+
+pub mod externs;

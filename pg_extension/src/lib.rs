@@ -1,0 +1,42 @@
+//! Table access method `ssdlsm` for PostgreSQL: rows live in the shared LSM engine instead of heap files.
+//!
+//! Where to start: `handler` lists the callbacks, `am/` has one file per heading of tableam.h, each thin over `ops/`, which is
+//! Rust over the engine. `link` is the one place that knows how a process reaches the engine; `wal` has the resource manager,
+//! `worker/` the background processes. docs/internals/extension.md tells how these hang together.
+
+pgrx::pg_module_magic!();
+
+pub mod am;
+pub mod error;
+pub mod ffi;
+pub mod guc;
+pub mod handler;
+pub mod hooks;
+pub mod link;
+pub mod ops;
+pub mod shmem;
+pub mod wal;
+pub mod worker;
+pub mod xact;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys;
+
+/// Called when the library is loaded: by the postmaster when it is preloaded, which is the only way that works.
+#[allow(non_snake_case)]
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn _PG_init() {
+    guc::register();
+    // SAFETY: set by the postmaster before it loads libraries.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        // The handler says what is missing, once a table is used.
+        return;
+    }
+    error::forward_log();
+    shmem::install_hooks();
+    wal::register();
+    worker::register();
+    hooks::install();
+    xact::ends::register();
+}

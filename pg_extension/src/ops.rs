@@ -1,0 +1,10 @@
+//! What the callbacks do, in terms of trees, keys and versions.
+
+pub mod change;
+pub mod groups;
+pub mod numbers;
+pub mod read;
+pub mod tid;
+pub mod trees;
+pub mod tuple;
+pub mod write;

@@ -1,0 +1,244 @@
+//! Reading single rows: the version that a snapshot sees, or one version by its number.
+
+use std::ops::ControlFlow;
+
+use ssd_engine::base::ids::{TreeId, TxnId};
+use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp, decode};
+use ssd_engine::lsm::Lsm;
+use ssd_engine::mvcc::snapshot::Snapshot;
+use ssd_engine::mvcc::status::{TxnState, TxnStatus};
+use ssd_engine::mvcc::visibility::{Seen, Walk};
+use ssd_engine::{Error, Result};
+
+use super::tid::{Root, Tid};
+
+/// A version that was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Its number.
+    pub number: u16,
+    /// Who wrote it; `None` when that is forgotten.
+    pub stamp: Option<Stamp>,
+    /// Who wrote the next newer one that was not rolled back.
+    pub newer: Option<Stamp>,
+    /// The row, see [`tuple`](super::tuple).
+    pub row: Vec<u8>,
+    /// The token of a speculative insert.
+    pub token: u32,
+    /// Writers of newer versions that the snapshot does not count.
+    pub passed: Vec<TxnId>,
+}
+
+/// Who stands in the way of a dirty read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Who is inserting the version that was found.
+    pub inserting: Option<TxnId>,
+    /// Who is changing or deleting it.
+    pub changing: Option<TxnId>,
+    /// The token of a speculative insert, or 0.
+    pub token: u32,
+}
+
+/// Splits the payload of a row into the token of a speculative insert, if it is one, and the row.
+///
+/// # Errors
+/// Corruption-like, for a speculative version without its token.
+pub fn row_of<'v>(version: &RowVersion<'v>) -> Result<(u32, &'v [u8])> {
+    if version.kind != RowKind::Speculative {
+        return Ok((0, version.payload));
+    }
+    let bad = || Error::corruption(std::path::Path::new(""), 0, "a speculative row has no token");
+    let (token, row) = version.payload.split_first_chunk::<4>().ok_or_else(bad)?;
+    Ok((u32::from_le_bytes(*token), row))
+}
+
+/// Calls `visit` with the versions of a row, newest first.
+///
+/// # Errors
+/// I/O, corruption; what `visit` returned.
+pub fn walk(
+    lsm: &Lsm,
+    full: &[u8],
+    visit: &mut dyn FnMut(&RowVersion<'_>) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    lsm.visit_versions(full, None, &mut Vec::new(), &mut |value| {
+        let version = decode(value).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
+        visit(&version)
+    })
+}
+
+fn fill(found: &mut Found, version: &RowVersion<'_>) -> Result<()> {
+    let (token, row) = row_of(version)?;
+    found.number = version.number;
+    found.stamp = version.stamp;
+    found.token = token;
+    found.row.clear();
+    found.row.extend_from_slice(row);
+    Ok(())
+}
+
+/// The version of the row at `root` that `snapshot` sees; whether there is one. Not for dirty snapshots.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn fetch(
+    lsm: &Lsm,
+    (tree, root): (TreeId, Root),
+    snapshot: &Snapshot,
+    status: &dyn TxnStatus,
+    found: &mut Found,
+) -> Result<bool> {
+    let mut state = Walk::default();
+    let mut is_found = false;
+    found.passed.clear();
+    walk(lsm, &root.full_key(tree), &mut |version| {
+        let seen = match snapshot {
+            // What was rolled back is no version to anybody here.
+            Snapshot::Any if !is_live(version, status)? => Seen::AskOlder,
+            _ => state.step(version, snapshot, status)?,
+        };
+        found.passed.extend(state.passed.take());
+        match seen {
+            Seen::Row => {
+                fill(found, version)?;
+                is_found = true;
+            }
+            Seen::NoRow => {}
+            Seen::AskOlder => return Ok(ControlFlow::Continue(())),
+        }
+        Ok(ControlFlow::Break(()))
+    })?;
+    found.newer = state.newer;
+    Ok(is_found)
+}
+
+fn is_live(version: &RowVersion<'_>, status: &dyn TxnStatus) -> Result<bool> {
+    let Some(stamp) = version.stamp else { return Ok(true) };
+    Ok(status.is_own(stamp.txn) || status.state(stamp.txn)? != TxnState::Aborted)
+}
+
+/// What a dirty read finds: the newest version that is not rolled back, unless a running transaction is changing it: then the
+/// version before.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn fetch_dirty(
+    lsm: &Lsm,
+    (tree, root): (TreeId, Root),
+    status: &dyn TxnStatus,
+    found: &mut Found,
+) -> Result<Option<Dirty>> {
+    let mut dirty = Dirty::default();
+    let (mut writing, mut fallback, mut is_found) = (None, false, false);
+    found.passed.clear();
+    found.newer = None;
+    walk(lsm, &root.full_key(tree), &mut |version| {
+        if let Some(stamp) = version.stamp
+            && !status.is_own(stamp.txn)
+        {
+            match status.state(stamp.txn)? {
+                TxnState::Aborted => return Ok(ControlFlow::Continue(())),
+                TxnState::InProgress => {
+                    writing = Some(stamp.txn);
+                    if version.kind.is_row() {
+                        fill(found, version)?;
+                        fallback = true;
+                    }
+                    return Ok(ControlFlow::Continue(()));
+                }
+                TxnState::Committed => {}
+            }
+        }
+        if version.kind.is_row() {
+            fill(found, version)?;
+            is_found = true;
+        }
+        Ok(ControlFlow::Break(()))
+    })?;
+    if is_found {
+        dirty.changing = writing;
+        return Ok(Some(dirty));
+    }
+    if fallback {
+        dirty.inserting = writing;
+        dirty.token = found.token;
+        return Ok(Some(dirty));
+    }
+    Ok(None)
+}
+
+/// The version that `tid` names, whoever sees it, unless it was rolled back; whether there is one.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn fetch_exact(
+    lsm: &Lsm,
+    tree: TreeId,
+    tid: Tid,
+    status: &dyn TxnStatus,
+    found: &mut Found,
+) -> Result<bool> {
+    let mut is_found = false;
+    found.passed.clear();
+    found.newer = None;
+    walk(lsm, &tid.root.full_key(tree), &mut |version| {
+        if !is_live(version, status)? {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if version.kind.is_row() && version.number == tid.number {
+            fill(found, version)?;
+            is_found = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        found.newer = version.stamp;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(is_found)
+}
+
+/// Where the row at `root` has moved to, by its newest version that is not rolled back.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn moved_to(lsm: &Lsm, tree: TreeId, root: Root, status: &dyn TxnStatus) -> Result<Option<Root>> {
+    let mut to = None;
+    walk(lsm, &root.full_key(tree), &mut |version| {
+        if !is_live(version, status)? {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if version.kind == RowKind::Moved {
+            to = super::write::Moved::decode(version.payload)?.to;
+        }
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(to)
+}
+
+/// Whether any version of the row may still be seen by somebody: a version that is not rolled back, and no end that everybody
+/// sees by `seen_by_all`, which is asked about the writer of a committed end.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn may_be_seen(
+    lsm: &Lsm,
+    tree: TreeId,
+    root: Root,
+    status: &dyn TxnStatus,
+    seen_by_all: &dyn Fn(TxnId) -> bool,
+) -> Result<bool> {
+    let mut seen = false;
+    walk(lsm, &root.full_key(tree), &mut |version| {
+        if !is_live(version, status)? {
+            return Ok(ControlFlow::Continue(()));
+        }
+        seen = version.kind.is_row()
+            || match version.stamp {
+                None => false,
+                Some(stamp) if status.is_own(stamp.txn) => true,
+                Some(stamp) => status.state(stamp.txn)? != TxnState::Committed || !seen_by_all(stamp.txn),
+            };
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(seen)
+}

@@ -1,0 +1,135 @@
+//! The resource manager: the engine's batches in the server's write-ahead log.
+//!
+//! A record is the first sequence number (8 bytes, little-endian) and a batch (docs/formats/batch.md of the engine). Replay
+//! applies it unless files have it already; equal key and sequence number is the same entry, so that twice is once.
+//!
+//! Two ways in which a checkpoint could complete without the guardian are closed here: `cleanup` runs before the checkpoint at
+//! the end of recovery, and the wrapped replay of checkpoint records runs before each restartpoint that rests on it.
+
+use std::ffi::c_char;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys;
+use ssd_engine::base::ids::{Lsn, SeqNo};
+use ssd_engine::lsm::hosted::Placed;
+
+use crate::error::OrRaise;
+use crate::ffi::externs;
+use crate::link;
+use crate::ops::trees;
+
+/// The resource manager's number.
+pub const RMGR: u8 = 138;
+/// A batch of the engine.
+const BATCH: u8 = 0x10;
+/// The resource manager of checkpoints.
+const RM_XLOG_ID: usize = 0;
+const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
+const XLOG_CHECKPOINT_ONLINE: u8 = 0x10;
+
+static mut REDO_OF_XLOG: Option<unsafe extern "C-unwind" fn(*mut pg_sys::XLogReaderState)> = None;
+
+/// Makes the resource manager known, and wraps the replay of checkpoints.
+pub fn register() {
+    let manager = pg_sys::RmgrData {
+        rm_name: c"ssdlsm".as_ptr(),
+        rm_redo: Some(redo),
+        rm_desc: Some(desc),
+        rm_identify: Some(identify),
+        rm_startup: Some(startup),
+        rm_cleanup: Some(cleanup),
+        rm_mask: None,
+        rm_decode: None,
+    };
+    // SAFETY: in the postmaster, while libraries are preloaded; the table and the manager live for ever.
+    unsafe {
+        pg_sys::RegisterCustomRmgr(RMGR, Box::leak(Box::new(manager)));
+        let table: *mut pg_sys::RmgrData = (&raw mut pg_sys::RmgrTable).cast();
+        let of_xlog = table.add(RM_XLOG_ID);
+        REDO_OF_XLOG = (*of_xlog).rm_redo;
+        (*of_xlog).rm_redo = Some(redo_of_xlog);
+    }
+}
+
+/// Logs a batch and inserts it, in one critical section.
+pub fn log_and_insert(placed: Placed<'_>) -> Lsn {
+    let first = placed.first().0.to_le_bytes();
+    let (batch, len) = (placed.batch().as_ptr(), placed.batch().len() as i32);
+    // SAFETY: both pieces live until the record is in; the insert cannot fail, and an error in XLogInsert ends the server.
+    unsafe {
+        pg_sys::XLogBeginInsert();
+        pg_sys::XLogRegisterData(first.as_ptr().cast_mut().cast(), first.len() as i32);
+        pg_sys::XLogRegisterData(batch.cast_mut().cast(), len);
+        pg_sys::CritSectionCount += 1;
+        let end = externs::XLogInsert(RMGR, BATCH);
+        placed.insert();
+        pg_sys::CritSectionCount -= 1;
+        Lsn(end)
+    }
+}
+
+/// The main data of the record that `reader` stands on, with its info byte and position.
+unsafe fn record<'r>(reader: *mut pg_sys::XLogReaderState) -> (u8, &'r [u8], u64) {
+    // SAFETY: a record was read before it is replayed or described.
+    unsafe {
+        let decoded = &*(*reader).record;
+        let data = std::slice::from_raw_parts(decoded.main_data.cast::<u8>(), decoded.main_data_len as usize);
+        (decoded.header.xl_info & !(pg_sys::XLR_INFO_MASK as u8), data, (*reader).ReadRecPtr)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn startup() {
+    link::flush_here();
+    let _ = link::process();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
+    // SAFETY: called by replay.
+    let (info, data, at) = unsafe { record(reader) };
+    let Some((first, batch)) = data.split_first_chunk::<8>().filter(|_| info == BATCH) else {
+        pgrx::error!("ssdlsm: record of an unknown kind {info} in the log");
+    };
+    link::lsm().replay_hosted(batch, SeqNo(u64::from_le_bytes(*first)), Lsn(at)).or_raise();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn cleanup() {
+    let lsm = link::lsm();
+    trees::reset_unlogged(lsm).or_raise();
+    lsm.flush_below(Lsn(u64::MAX)).or_raise();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn redo_of_xlog(reader: *mut pg_sys::XLogReaderState) {
+    // SAFETY: called by replay, on a record of the server's own kinds.
+    unsafe {
+        let (info, data, _) = record(reader);
+        if matches!(info, XLOG_CHECKPOINT_ONLINE | XLOG_CHECKPOINT_SHUTDOWN) {
+            let checkpoint: pg_sys::CheckPoint = std::ptr::read_unaligned(data.as_ptr().cast());
+            link::flush_here();
+            link::lsm().flush_below(Lsn(checkpoint.redo)).or_raise();
+        }
+        if let Some(original) = REDO_OF_XLOG {
+            original(reader);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn desc(buf: pg_sys::StringInfo, reader: *mut pg_sys::XLogReaderState) {
+    // SAFETY: called with a record and a string to append to.
+    unsafe {
+        let (_, data, _) = record(reader);
+        let Some((first, batch)) = data.split_first_chunk::<8>() else { return };
+        let count = ssd_engine::format::batch::ops(batch).count();
+        let text = format!("first {} operations {count} bytes {}", u64::from_le_bytes(*first), batch.len());
+        pg_sys::appendBinaryStringInfo(buf, text.as_ptr().cast(), text.len() as i32);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn identify(info: u8) -> *const c_char {
+    if info & !(pg_sys::XLR_INFO_MASK as u8) == BATCH { c"BATCH".as_ptr() } else { std::ptr::null() }
+}

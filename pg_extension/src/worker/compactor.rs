@@ -1,0 +1,68 @@
+//! A compactor: runs the engine's jobs one after the other.
+
+use std::sync::atomic::Ordering;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys;
+
+use super::{Role, nap, play, take_signals, told_to_end};
+use crate::ffi::externs;
+use crate::ops::trees;
+use crate::{error, link, shmem};
+
+/// Milliseconds between two looks for work.
+const IDLE_MS: i64 = 200;
+/// Milliseconds to wait after a job failed.
+const PAUSE_MS: i64 = 1000;
+
+/// A compactor's main function.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
+    play(Role::Compactor);
+    take_signals();
+    // An error raised by the server in the middle of a job would leave locks of the engine broken: it is a panic.
+    // SAFETY: a counter of this process.
+    unsafe { pg_sys::CritSectionCount += 1 };
+    let mut collected_at = 0;
+    loop {
+        super::at_work();
+        if told_to_end() {
+            break;
+        }
+        let pause = match link::lsm().run_next_job() {
+            Ok(true) => 0,
+            Ok(false) => {
+                collect(&mut collected_at);
+                IDLE_MS
+            }
+            Err(_) if told_to_end() => break,
+            Err(failed) => {
+                error::report(&failed, pgrx::PgLogLevel::LOG);
+                PAUSE_MS
+            }
+        };
+        if nap(pause) {
+            break;
+        }
+    }
+    // SAFETY: nothing is held. Code 1: to be started again, should the server go on.
+    unsafe {
+        pg_sys::CritSectionCount = 0;
+        pg_sys::proc_exit(1);
+    }
+}
+
+/// Once after each checkpoint, which is when files of dropped relations go: ends the trees whose files are gone.
+fn collect(collected_at: &mut u64) {
+    // SAFETY: see the externs.
+    let (redo, in_recovery) = unsafe { (externs::GetRedoRecPtr(), externs::RecoveryInProgress()) };
+    if in_recovery || redo == *collected_at || shmem::shared().armed.load(Ordering::SeqCst) == 0 {
+        return;
+    }
+    let _ = link::writer();
+    match trees::collect(link::lsm()) {
+        Ok(_) => *collected_at = redo,
+        Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),
+    }
+}
