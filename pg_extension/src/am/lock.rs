@@ -66,11 +66,7 @@ pub unsafe extern "C-unwind" fn tuple(
                         break result;
                     }
                     if matches!(next, Next::Moved(Moved { other_partition: true, .. })) {
-                        error::fail(
-                            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-                            "tuple to be locked was already moved to another partition due to concurrent update",
-                            "",
-                        );
+                        other_partition();
                     }
                     let Some(next) = next_tid(place, next) else { break TM_Result::TM_Deleted };
                     (*tmfd).traversed = true;
@@ -82,6 +78,7 @@ pub unsafe extern "C-unwind" fn tuple(
                             break TM_Result::TM_SelfModified;
                         }
                         Newest::Gone => break TM_Result::TM_Deleted,
+                        Newest::OtherPartition => other_partition(),
                         Newest::Writing(on) => {
                             if !queue.wait(next, on) {
                                 (*tmfd).xmax = narrow(on);
@@ -110,12 +107,22 @@ pub unsafe extern "C-unwind" fn tuple(
     }
 }
 
+fn other_partition() -> ! {
+    error::fail(
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        "tuple to be locked was already moved to another partition due to concurrent update",
+        "",
+    );
+}
+
 /// Where a row's chain of versions leads by now.
 enum Newest {
     /// To this version.
     Here(Tid),
     /// To the row's end.
     Gone,
+    /// To another table.
+    OtherPartition,
     /// To a version that a running transaction has just written.
     Writing(TxnId),
     /// To one that this transaction wrote, with a command that does not see it.
@@ -130,7 +137,7 @@ fn newest(tree: TreeId, from: Tid, cid: u32) -> Newest {
     let lsm = link::lsm();
     let mut root = from.root;
     loop {
-        let mut found: Option<(RowKind, u16, Option<Root>)> = None;
+        let mut found: Option<(RowKind, u16, Option<Moved>)> = None;
         let (mut writing, mut own_later) = (None, None);
         let walked = read::walk(lsm, &root.full_key(tree), &mut |version| {
             if let Some(stamp) = version.stamp
@@ -150,7 +157,7 @@ fn newest(tree: TreeId, from: Tid, cid: u32) -> Newest {
                 return Ok(std::ops::ControlFlow::Break(()));
             }
             let to = match version.kind {
-                RowKind::Moved => Moved::decode(version.payload)?.to,
+                RowKind::Moved => Some(Moved::decode(version.payload)?),
                 _ => None,
             };
             found = Some((version.kind, version.number, to));
@@ -162,7 +169,8 @@ fn newest(tree: TreeId, from: Tid, cid: u32) -> Newest {
         }
         match (found, writing) {
             (Some((kind, number, _)), _) if kind.is_row() => return Newest::Here(Tid { root, number }),
-            (Some((RowKind::Moved, _, Some(to))), _) => root = to,
+            (Some((RowKind::Moved, _, Some(Moved { other_partition: true, .. }))), _) => return Newest::OtherPartition,
+            (Some((RowKind::Moved, _, Some(Moved { to: Some(to), .. }))), _) => root = to,
             (None, Some(on)) => return Newest::Writing(on),
             _ => return Newest::Gone,
         }

@@ -346,7 +346,7 @@ pub(super) unsafe fn check_conflict_in(rel: pg_sys::Relation, tid: Tid) {
     // SAFETY: guarded; the relation is open.
     unsafe {
         externs::guarded(|| {
-            externs::CheckForSerializableConflictIn(rel, &raw mut place, pg_sys::InvalidBlockNumber);
+            externs::CheckForSerializableConflictIn(rel, &raw mut place, tid.root.block);
         });
     }
 }

@@ -2,12 +2,16 @@
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, LockTupleMode, LockWaitPolicy, XLTW_Oper};
-use ssd_engine::base::ids::TxnId;
-use ssd_engine::mvcc::row_locks::Mode;
+use ssd_engine::base::ids::{TreeId, TxnId};
+use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
 
-use crate::error;
+use super::relation::tree_of;
+use crate::error::{self, OrRaise};
+use crate::link;
 use crate::ops::tid::Tid;
+use crate::shmem::Lock;
 use crate::xact::ids::narrow;
+use crate::xact::status::Status;
 
 /// The engine's mode.
 #[must_use]
@@ -27,6 +31,14 @@ const fn heavy(mode: Mode) -> pg_sys::LOCKMODE {
         Mode::NoKeyUpdate => pg_sys::ExclusiveLock,
         Mode::Update => pg_sys::AccessExclusiveLock,
     }) as pg_sys::LOCKMODE
+}
+
+/// Whether this transaction has any lock on the row.
+fn holds_lock(tree: TreeId, tid: Tid) -> bool {
+    let locks = link::writer().store.locks();
+    let hash = lock_hash(&tid.root.full_key(tree));
+    let held = Lock::Row(locks.latch_number(hash)).with(|| locks.in_the_way(hash, Mode::KeyShare, &Status::now()));
+    held.or_raise().1
 }
 
 /// A place in the queue for one version.
@@ -52,8 +64,12 @@ impl Queue {
     }
 
     /// Waits until `on` has ended; false when the policy says not to wait.
+    ///
+    /// Who has a lock on the row already does not stand in line: whoever is first there may be waiting for this one to end.
     pub fn wait(&mut self, tid: Tid, on: TxnId) -> bool {
-        if self.held != Some(tid) {
+        // SAFETY: the relation is open.
+        let has_lock = holds_lock(unsafe { tree_of(self.rel) }, tid);
+        if self.held != Some(tid) && !has_lock {
             self.leave();
             if !self.stand_in_line(tid) {
                 return false;

@@ -141,7 +141,8 @@ pub fn fetch_dirty(
                 TxnState::Aborted => return Ok(ControlFlow::Continue(())),
                 TxnState::InProgress => {
                     writing = Some(stamp.txn);
-                    if version.kind.is_row() {
+                    // The newest one: a speculative version that was confirmed has the confirmed one before it.
+                    if version.kind.is_row() && !fallback {
                         fill(found, version)?;
                         fallback = true;
                     }
