@@ -11,6 +11,7 @@ use std::ffi::c_char;
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 use ssd_engine::base::ids::{Lsn, SeqNo};
+use ssd_engine::base::key::split_full_key;
 use ssd_engine::lsm::hosted::Placed;
 
 use crate::error::OrRaise;
@@ -91,7 +92,12 @@ unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
     let Some((first, batch)) = data.split_first_chunk::<8>().filter(|_| info == BATCH) else {
         pgrx::error!("ssdlsm: record of an unknown kind {info} in the log");
     };
-    link::lsm().replay_hosted(batch, SeqNo(u64::from_le_bytes(*first)), Lsn(at)).or_raise();
+    let lsm = link::lsm();
+    let is_lock = |op: ssd_engine::format::batch::Op<'_>| split_full_key(op.key).is_some_and(|(tree, _)| tree == link::LOCK_TREE);
+    if ssd_engine::format::batch::ops(batch).map_while(Result::ok).any(is_lock) {
+        lsm.control().note_spilled_locks();
+    }
+    lsm.replay_hosted(batch, SeqNo(u64::from_le_bytes(*first)), Lsn(at)).or_raise();
 }
 
 #[pg_guard]

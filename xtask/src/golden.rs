@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::run;
-use crate::workspace::{BENCH_CRATE, Workspace};
+use crate::workspace::{BENCH_CRATE, EXTENSION_CRATE, Workspace};
 
 /// Runs the verb.
 ///
@@ -22,7 +22,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let before = golden_files(workspace)?;
     let mut command = workspace.cargo();
     command.env("SSD_GOLDEN", "write");
-    command.args(["test", "--workspace", "--exclude", BENCH_CRATE, "--lib", "--tests", "--no-fail-fast"]);
+    command.args(["test", "--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--lib", "--tests", "--no-fail-fast"]);
     command.args(["--color", "never", "--", "golden"]);
     let ending = run::captured(workspace, &progress, "golden", command)?;
     if !ending.ok {

@@ -8,6 +8,8 @@ use crate::failure::{Failure, Result};
 
 /// The crate whose peers are other engines; it is built only by name, see Cargo.toml.
 pub(crate) const BENCH_CRATE: &str = "ssd-bench";
+/// The extension, which needs the headers of a Postgres; it is built by name, too.
+pub(crate) const EXTENSION_CRATE: &str = "ssdlsm";
 
 /// Directories with Rust sources, from the root.
 const SOURCE_DIRS: [&str; 5] = ["engine", "tests", "bench", "pg_regress", "xtask"];

@@ -256,3 +256,24 @@ fn a_process_that_ends_in_a_call_leaves_no_pin() {
     lsm.forget_process();
     assert!(lsm.pins.oldest().is_none());
 }
+
+#[test]
+fn replay_may_begin_before_what_files_have() {
+    let mut world = World::new();
+    let lsm = world.open();
+    for number in 0..500 {
+        lsm.write(&row(number, 2, 100), 1, crate::Durability::Process).unwrap();
+    }
+    lsm.flush_below(Lsn(u64::MAX)).unwrap();
+    let durable = lsm.view().unwrap().version.durable;
+    for number in 500..600 {
+        lsm.write(&row(number, 2, 100), 1, crate::Durability::Process).unwrap();
+    }
+    // As a copy of the directory that was taken while it changed is replayed: from a checkpoint before the copied files.
+    let lsm = world.crash(0);
+    world.log.replayed.store(1001, Ordering::SeqCst);
+    lsm.flush_below(Lsn(1000)).unwrap();
+    lsm.flush_below(Lsn(u64::MAX)).unwrap();
+    assert!(lsm.view().unwrap().version.durable >= durable, "what files have is not forgotten");
+    assert_eq!(count(&lsm), 600);
+}
