@@ -22,7 +22,17 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let before = golden_files(workspace)?;
     let mut command = workspace.cargo();
     command.env("SSD_GOLDEN", "write");
-    command.args(["test", "--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--lib", "--tests", "--no-fail-fast"]);
+    command.args([
+        "test",
+        "--workspace",
+        "--exclude",
+        BENCH_CRATE,
+        "--exclude",
+        EXTENSION_CRATE,
+        "--lib",
+        "--tests",
+        "--no-fail-fast",
+    ]);
     command.args(["--color", "never", "--", "golden"]);
     let ending = run::captured(workspace, &progress, "golden", command)?;
     if !ending.ok {

@@ -79,7 +79,16 @@ fn unit_tests(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
     } else {
         command.args(["test", "--lib", "--bins", "--tests"]);
     }
-    command.args(["--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--no-fail-fast", "--color", "never"]);
+    command.args([
+        "--workspace",
+        "--exclude",
+        BENCH_CRATE,
+        "--exclude",
+        EXTENSION_CRATE,
+        "--no-fail-fast",
+        "--color",
+        "never",
+    ]);
     let ending = run::captured(workspace, progress, "unit tests", command)?;
     let count = if has_nextest { count::nextest(&ending.lines) } else { count::cargo_test(&ending.lines) };
     Ok(ran(&ending, progress, count))
@@ -87,7 +96,18 @@ fn unit_tests(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
 
 fn doc_tests(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
     let mut command = workspace.cargo();
-    command.args(["test", "--doc", "--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--no-fail-fast", "--color", "never"]);
+    command.args([
+        "test",
+        "--doc",
+        "--workspace",
+        "--exclude",
+        BENCH_CRATE,
+        "--exclude",
+        EXTENSION_CRATE,
+        "--no-fail-fast",
+        "--color",
+        "never",
+    ]);
     let ending = run::captured(workspace, progress, "doc tests", command)?;
     let count = count::cargo_test(&ending.lines);
     Ok(ran(&ending, progress, count))

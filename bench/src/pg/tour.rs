@@ -102,7 +102,8 @@ impl Tour {
         let table = Table::Accounts.names()[0];
         let has_rows = format!("SELECT count(*) FROM {table}");
         let rows = if is_there { cluster.sql(&name, &has_rows).unwrap_or_default() } else { String::new() };
-        if rows == Size::Tour { scale: self.scale }.rows().to_string() {
+        let expected = Size::Tour { scale: self.scale }.rows();
+        if rows == expected.to_string() {
             return Ok(());
         }
         Err(format!("database {name} has no {table} of scale {}\nhint: leave out --keep", self.scale).into())
@@ -111,7 +112,8 @@ impl Tour {
 
 /// The cluster in `data`, which must run.
 fn running(data: &Path, account: &Account) -> Result<Cluster> {
-    let port = cluster::port_of(data).ok_or_else(|| format!("there is no cluster of ours in \"{}\"", data.display()))?;
+    let port =
+        cluster::port_of(data).ok_or_else(|| format!("there is no cluster of ours in \"{}\"", data.display()))?;
     let cluster = Cluster::at(&Installation::find()?, account, data, data, port)?;
     if cluster.is_running()? { Ok(cluster) } else { Err("the server does not run\nhint: cargo xtask pg start".into()) }
 }

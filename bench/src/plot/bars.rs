@@ -76,7 +76,8 @@ fn draw(report: &Report, plot: &Plot, path: &Path) -> Result<()> {
                 Some((share, from, to, (plot.show)(value)))
             })
             .collect();
-        let shapes = bars.iter().map(|(share, from, to, _)| Rectangle::new([(0.0, *from), (*share, *to)], colour.filled()));
+        let shapes =
+            bars.iter().map(|(share, from, to, _)| Rectangle::new([(0.0, *from), (*share, *to)], colour.filled()));
         let series = chart.draw_series(shapes)?;
         series.label(store).legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
         for (share, from, to, words) in &bars {

@@ -16,7 +16,17 @@ pub(crate) fn rustfmt(workspace: &Workspace, progress: &Progress) -> Result<Verd
 /// No clippy warning, tests included. The bench crate joins without its peers, which are other people's code.
 pub(crate) fn clippy(workspace: &Workspace, progress: &Progress) -> Result<Verdict> {
     let mut command = workspace.cargo();
-    command.args(["clippy", "--workspace", "--exclude", BENCH_CRATE, "--exclude", EXTENSION_CRATE, "--all-targets", "--color", "never"]);
+    command.args([
+        "clippy",
+        "--workspace",
+        "--exclude",
+        BENCH_CRATE,
+        "--exclude",
+        EXTENSION_CRATE,
+        "--all-targets",
+        "--color",
+        "never",
+    ]);
     command.args(["--", "-D", "warnings"]);
     let all_but_benches = verdict(workspace, progress, "clippy", command)?;
     if !matches!(all_but_benches, Verdict::Fine(_)) {
