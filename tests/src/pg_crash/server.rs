@@ -136,7 +136,7 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Strikes; says whether it hit.
+/// Strikes.
 ///
 /// # Errors
 /// When the server does not answer or does not stop.

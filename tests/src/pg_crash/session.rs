@@ -186,7 +186,7 @@ fn change_items(client: &mut Client, t: &Transfer) -> Result<(), Error> {
     let texts = |written| (0..).map(move |part| bank::body(t.worker, written, part));
     let bodies: Vec<String> = texts(t.number).take(parts.len()).collect();
     client.execute(
-        "INSERT INTO items SELECT $1, $2, part, 0, body FROM unnest($3::int[], $4::text[]) AS new (part, body)",
+        "INSERT INTO items SELECT $1::int, $2::bigint, part, 0, body FROM unnest($3::int[], $4::text[]) AS new (part, body)",
         &[&worker, &number, &parts, &bodies],
     )?;
     let before = client.query("SELECT part FROM items WHERE worker = $1 AND number = $2", &[&worker, &(number - 1)])?;
