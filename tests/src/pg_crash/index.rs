@@ -4,7 +4,7 @@ use postgres::Client;
 
 use super::bank::{INDEXES, TABLES};
 use super::server::explain;
-use super::{Result, bank};
+use super::Result;
 
 /// The settings of the planner that this module changes.
 const PATHS: [&str; 5] = ["seqscan", "indexscan", "indexonlyscan", "bitmapscan", "sort"];
@@ -71,7 +71,7 @@ pub fn check(client: &mut Client) -> Result<()> {
     allow(client, &PATHS)?;
     // The structure of the trees; what they point to is checked above.
     let structure = "SELECT bt_index_check(indexrelid) FROM pg_index WHERE indrelid = ANY ($1::text[]::regclass[])";
-    client.execute(structure, &[&bank::TABLES.as_slice()]).map_err(|e| format!("amcheck: {}", explain(&e)))?;
+    client.execute(structure, &[&TABLES.as_slice()]).map_err(|e| format!("amcheck: {}", explain(&e)))?;
     Ok(())
 }
 
