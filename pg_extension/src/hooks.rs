@@ -130,7 +130,14 @@ unsafe extern "C-unwind" fn utility(
                 previous(statement, text, read_only, context, params, environment, dest, completion);
             }
             None => externs::standard_ProcessUtility(
-                statement, text, read_only, context, params, environment, dest, completion,
+                statement,
+                text,
+                read_only,
+                context,
+                params,
+                environment,
+                dest,
+                completion,
             ),
         }
         let command = (*statement).utilityStmt;

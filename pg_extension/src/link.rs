@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
 use pgrx::pg_sys;
-use pgrx::PgSqlErrorCode;
 use ssd_engine::base::ids::{Lsn, TreeId};
 use ssd_engine::db::hosted::{HostParts, attach_hosted, open_hosted, region_is_open};
 use ssd_engine::lsm::Lsm;

@@ -93,7 +93,8 @@ unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
         pgrx::error!("ssdlsm: record of an unknown kind {info} in the log");
     };
     let lsm = link::lsm();
-    let is_lock = |op: ssd_engine::format::batch::Op<'_>| split_full_key(op.key).is_some_and(|(tree, _)| tree == link::LOCK_TREE);
+    let is_lock =
+        |op: ssd_engine::format::batch::Op<'_>| split_full_key(op.key).is_some_and(|(tree, _)| tree == link::LOCK_TREE);
     if ssd_engine::format::batch::ops(batch).map_while(Result::ok).any(is_lock) {
         lsm.control().note_spilled_locks();
     }

@@ -29,6 +29,10 @@ use crate::lsm::stats::Counter;
 use crate::lsm::write::with_splice;
 use crate::mem::pins::Pin;
 use crate::mem::sync::Ordering;
+use std::time::Duration;
+
+/// Pause between two looks at a flush that another process does.
+const FLUSH_POLL: Duration = Duration::from_micros(200);
 
 /// A host that keeps the log, as the engine needs it.
 pub trait Host: Send + Sync {
@@ -184,7 +188,12 @@ impl Lsm {
             if oldest_start.is_none_or(|start| start >= upto) {
                 return Ok(any);
             }
-            any |= self.flush_oldest()?;
+            if self.flush_oldest()? {
+                any = true;
+            } else {
+                // Another process is at it.
+                self.env.sleep(FLUSH_POLL);
+            }
             self.check_host_interrupts()?;
         }
     }

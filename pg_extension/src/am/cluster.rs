@@ -200,9 +200,7 @@ impl Copier {
                 return tuple;
             }
             let options = (pg_sys::HEAP_INSERT_SKIP_FSM | pg_sys::HEAP_INSERT_NO_LOGICAL) as i32;
-            externs::guarded(|| {
-                externs::heap_toast_insert_or_update(self.new, tuple, std::ptr::null_mut(), options)
-            })
+            externs::guarded(|| externs::heap_toast_insert_or_update(self.new, tuple, std::ptr::null_mut(), options))
         }
     }
 }

@@ -35,7 +35,9 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
         let storage = pg_sys::RelationCreateStorage(*node, persistence, true);
         if persistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED {
             pg_sys::smgrcreate(storage, ForkNumber::INIT_FORKNUM, false);
-            externs::guarded(|| externs::log_smgrcreate(&raw const (*storage).smgr_rnode.node, ForkNumber::INIT_FORKNUM));
+            externs::guarded(|| {
+                externs::log_smgrcreate(&raw const (*storage).smgr_rnode.node, ForkNumber::INIT_FORKNUM)
+            });
             pg_sys::smgrimmedsync(storage, ForkNumber::INIT_FORKNUM);
         }
         pg_sys::smgrclose(storage);
@@ -84,7 +86,9 @@ pub unsafe extern "C-unwind" fn copy_data(rel: pg_sys::Relation, node: *const Re
         let storage = pg_sys::RelationCreateStorage(*node, persistence, true);
         if persistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED {
             pg_sys::smgrcreate(storage, ForkNumber::INIT_FORKNUM, false);
-            externs::guarded(|| externs::log_smgrcreate(&raw const (*storage).smgr_rnode.node, ForkNumber::INIT_FORKNUM));
+            externs::guarded(|| {
+                externs::log_smgrcreate(&raw const (*storage).smgr_rnode.node, ForkNumber::INIT_FORKNUM)
+            });
             pg_sys::smgrimmedsync(storage, ForkNumber::INIT_FORKNUM);
         }
         pg_sys::smgrclose(storage);

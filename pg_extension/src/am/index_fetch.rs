@@ -117,8 +117,7 @@ pub unsafe extern "C-unwind" fn delete_tuples(
         for at in 0..entries.len() {
             let status = &mut *state.status.add(entries[at].id as usize);
             if !status.knowndeletable {
-                status.knowndeletable =
-                    Tid::decode(&entries[at].tid).is_none_or(|tid| is_dead_to_all(rel, tid.root));
+                status.knowndeletable = Tid::decode(&entries[at].tid).is_none_or(|tid| is_dead_to_all(rel, tid.root));
             }
             if status.knowndeletable {
                 entries.swap(kept, at);

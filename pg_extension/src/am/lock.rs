@@ -2,7 +2,9 @@
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper};
+use pgrx::pg_sys::{
+    self, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper,
+};
 use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::format::row_version::Stamp;
 use ssd_engine::mvcc::row_locks::lock_hash;

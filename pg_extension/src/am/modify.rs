@@ -2,7 +2,9 @@
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, HeapTuple, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper};
+use pgrx::pg_sys::{
+    self, HeapTuple, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper,
+};
 use ssd_engine::base::ids::{CommandId, TreeId};
 use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp};
 use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
@@ -462,4 +464,3 @@ pub(super) fn add_lock(root: Root, tree: TreeId, mode: Mode, stamp: Stamp) {
     let locks = link::writer().store.locks();
     carry_locks(locks, tree, root, &[(stamp.txn, mode)]);
 }
-

@@ -15,11 +15,11 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
+use crate::ffi::externs;
 use crate::link;
 use crate::ops::tid::{Root, Tid};
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
-use crate::ffi::externs;
 
 /// Our scan.
 #[repr(C)]
@@ -294,8 +294,9 @@ pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot:
             start(state, wanted);
         }
         let Some((_, rows)) = &mut state.running else { return false };
+        let mut passed = Vec::new();
         let found = loop {
-            let Some(row) = rows.next(&status).or_raise() else { break None };
+            let Some(row) = rows.next(&status, &mut passed).or_raise() else { break None };
             let Some(root) = Root::from_key(row.key) else { continue };
             let tid = Tid { root, number: row.version.number };
             let place = (root.block, tid.encode().ip_posid);
@@ -312,7 +313,6 @@ pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot:
             }
             break Some(root);
         };
-        let passed = rows.take_passed();
         if !passed.is_empty() && !pg_snapshot.is_null() {
             super::fetch::note_passed(rel, pg_snapshot, &passed);
         }

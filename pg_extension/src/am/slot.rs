@@ -278,11 +278,7 @@ pub unsafe fn store_found(slot: *mut TupleTableSlot, table: pg_sys::Oid, root: c
 ///
 /// # Safety
 /// `slot` is a live slot.
-pub unsafe fn note_written(
-    slot: *mut TupleTableSlot,
-    tid: Tid,
-    stamp: Option<ssd_engine::format::row_version::Stamp>,
-) {
+pub unsafe fn note_written(slot: *mut TupleTableSlot, tid: Tid, stamp: Option<ssd_engine::format::row_version::Stamp>) {
     // SAFETY: both kinds of slots begin alike.
     unsafe {
         let ops = (*slot).tts_ops;

@@ -39,7 +39,15 @@ struct Alive {
 
 impl Alive {
     fn count(tree: TreeId, oldest: TxnId) -> Self {
-        let mut alive = Self { tree, oldest, blocks: Vec::new(), unsettled: HashSet::new(), live: 0, recently_dead: 0, aborted: BTreeSet::new() };
+        let mut alive = Self {
+            tree,
+            oldest,
+            blocks: Vec::new(),
+            unsettled: HashSet::new(),
+            live: 0,
+            recently_dead: 0,
+            aborted: BTreeSet::new(),
+        };
         let mut groups = Groups::new(link::lsm(), tree, 0, None);
         let status = Status::now();
         while let Some(group) = groups.next_group().or_raise() {

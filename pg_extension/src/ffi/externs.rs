@@ -3,9 +3,7 @@
 //! *Unguarded* here means: called as they are. Such a function either cannot raise an error (the argument stands beside it) or
 //! is only called in frames where no value with a destructor is alive.
 
-use pgrx::pg_sys::{
-    BlockNumber, HeapTuple, ItemPointer, Relation, RelFileNode, Snapshot, TransactionId, XLogRecPtr,
-};
+use pgrx::pg_sys::{BlockNumber, HeapTuple, ItemPointer, RelFileNode, Relation, Snapshot, TransactionId, XLogRecPtr};
 
 /// Bit of `PGPROC.delayChkptFlags` that holds back the completion of a checkpoint.
 pub const DELAY_CHKPT_COMPLETE: i32 = 1 << 1;
@@ -92,4 +90,3 @@ pub unsafe fn guarded<T>(call: impl FnOnce() -> T) -> T {
     // SAFETY: the guard turns a jump out of `call` into a panic that starts here.
     unsafe { pgrx::pg_sys::ffi::pg_guard_ffi_boundary(call) }
 }
-

@@ -5,12 +5,12 @@
 
 use std::ops::ControlFlow;
 
+use ssd_engine::Result;
 use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::format::row_version::{RowKind, Stamp};
+use ssd_engine::lsm::Lsm;
 use ssd_engine::mvcc::row_locks::{Mode, RowLocks, lock_hash};
 use ssd_engine::mvcc::status::{TxnState, TxnStatus};
-use ssd_engine::lsm::Lsm;
-use ssd_engine::Result;
 
 use super::read::{Found, row_of, walk};
 use super::tid::{Root, Tid};
@@ -70,7 +70,9 @@ fn mode_of(kind: RowKind, payload: &[u8]) -> Result<Mode> {
     Ok(match kind {
         RowKind::Put | RowKind::Speculative => Mode::NoKeyUpdate,
         RowKind::Tombstone => Mode::Update,
-        RowKind::Moved if Moved::decode(payload)?.key_changed || Moved::decode(payload)?.other_partition => Mode::Update,
+        RowKind::Moved if Moved::decode(payload)?.key_changed || Moved::decode(payload)?.other_partition => {
+            Mode::Update
+        }
         RowKind::Moved => Mode::NoKeyUpdate,
     })
 }
@@ -140,7 +142,11 @@ fn own_time(stamp: Option<Stamp>, wish: &Wish<'_>) -> Result<Option<bool>> {
 fn after(newer: &[(Next, Stamp, Mode)], wish: &Wish<'_>) -> Result<Verdict> {
     let Some(&(next, by, _)) = newer.last() else { return Ok(Verdict::Free { successor: None }) };
     if wish.status.is_own(by.txn) {
-        return Ok(if by.command.0 >= wish.command { Verdict::SelfModified(by, next) } else { Verdict::SelfChangedBefore });
+        return Ok(if by.command.0 >= wish.command {
+            Verdict::SelfModified(by, next)
+        } else {
+            Verdict::SelfChangedBefore
+        });
     }
     // A lock that only wants the key to stay goes along with changes that keep it, committed or not.
     let in_the_way = |&&(_, _, mode): &&(Next, Stamp, Mode)| !wish.is_lock || wish.mode.conflicts(mode);
@@ -194,12 +200,7 @@ pub fn next_tid(tid: Tid, next: Next) -> Option<Tid> {
 ///
 /// # Errors
 /// As the locks'.
-pub fn holders(
-    locks: &RowLocks,
-    tree: TreeId,
-    root: Root,
-    status: &dyn TxnStatus,
-) -> Result<Vec<(TxnId, Mode)>> {
+pub fn holders(locks: &RowLocks, tree: TreeId, root: Root, status: &dyn TxnStatus) -> Result<Vec<(TxnId, Mode)>> {
     let mut out = Vec::new();
     locks.holders(lock_hash(&root.full_key(tree)), status, &mut |txn, mode| out.push((txn, mode)))?;
     Ok(out)

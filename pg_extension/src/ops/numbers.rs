@@ -75,7 +75,9 @@ fn stored(lsm: &Lsm, tree: TreeId) -> Result<Extent> {
     let key = full_key(NUMBER_TREE, &tree.0.to_be_bytes());
     let mut extent = Extent::default();
     lsm.visit_versions(&key, None, &mut Vec::new(), &mut |value| {
-        let word = |at: usize| value.get(8 * at..8 * at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let word = |at: usize| {
+            value.get(8 * at..8 * at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes)
+        };
         extent = Extent { blocks: word(0), rows: word(1), bytes: word(2) };
         Ok(std::ops::ControlFlow::Break(()))
     })?;

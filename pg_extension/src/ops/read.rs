@@ -57,11 +57,7 @@ pub fn row_of<'v>(version: &RowVersion<'v>) -> Result<(u32, &'v [u8])> {
 ///
 /// # Errors
 /// I/O, corruption; what `visit` returned.
-pub fn walk(
-    lsm: &Lsm,
-    full: &[u8],
-    visit: &mut dyn FnMut(&RowVersion<'_>) -> Result<ControlFlow<()>>,
-) -> Result<()> {
+pub fn walk(lsm: &Lsm, full: &[u8], visit: &mut dyn FnMut(&RowVersion<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
     lsm.visit_versions(full, None, &mut Vec::new(), &mut |value| {
         let version = decode(value).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
         visit(&version)
@@ -173,13 +169,7 @@ pub fn fetch_dirty(
 ///
 /// # Errors
 /// I/O, corruption.
-pub fn fetch_exact(
-    lsm: &Lsm,
-    tree: TreeId,
-    tid: Tid,
-    status: &dyn TxnStatus,
-    found: &mut Found,
-) -> Result<bool> {
+pub fn fetch_exact(lsm: &Lsm, tree: TreeId, tid: Tid, status: &dyn TxnStatus, found: &mut Found) -> Result<bool> {
     let mut is_found = false;
     found.passed.clear();
     found.newer = None;

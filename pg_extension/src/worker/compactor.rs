@@ -8,10 +8,13 @@ use pgrx::pg_sys;
 use super::{Role, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::trees;
+use crate::xact::garbage::Outsider;
 use crate::{error, link, shmem};
 
 /// Milliseconds between two looks for work.
 const IDLE_MS: i64 = 200;
+/// Idle looks between two sweeps of row locks, when memory had no room for some.
+const SWEEP_EVERY: u64 = 10;
 /// Milliseconds to wait after a job failed.
 const PAUSE_MS: i64 = 1000;
 
@@ -25,6 +28,7 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
     // SAFETY: a counter of this process.
     unsafe { pg_sys::CritSectionCount += 1 };
     let mut collected_at = 0;
+    let mut idle = 0u64;
     loop {
         super::at_work();
         if told_to_end() {
@@ -34,6 +38,10 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
             Ok(true) => 0,
             Ok(false) => {
                 collect(&mut collected_at);
+                idle += 1;
+                if idle % SWEEP_EVERY == 0 {
+                    sweep_locks();
+                }
                 IDLE_MS
             }
             Err(_) if told_to_end() => break,
@@ -64,5 +72,16 @@ fn collect(collected_at: &mut u64) {
     match trees::collect(link::lsm()) {
         Ok(_) => *collected_at = redo,
         Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),
+    }
+}
+
+/// Frees the memory of row locks whose holders have ended, once there was no room for some.
+fn sweep_locks() {
+    let store = &link::process().store;
+    if !store.lsm().control().has_spilled_locks() {
+        return;
+    }
+    if let Err(failed) = store.locks().sweep(store.latches(), &Outsider) {
+        error::report(&failed, pgrx::PgLogLevel::LOG);
     }
 }
