@@ -2,9 +2,9 @@
 
 use postgres::Client;
 
+use super::Result;
 use super::bank::{INDEXES, TABLES};
 use super::server::explain;
-use super::Result;
 
 /// The settings of the planner that this module changes.
 const PATHS: [&str; 5] = ["seqscan", "indexscan", "indexonlyscan", "bitmapscan", "sort"];
