@@ -17,6 +17,7 @@ use crate::parent::{Results, Run};
 
 pub mod load;
 pub mod measure;
+pub mod tour;
 
 use load::{Load, Size, Table};
 
@@ -75,13 +76,7 @@ impl Server {
         server.cluster.create()?;
         server.cluster.start(&format!("{SETTINGS}{}", job.subject.server_settings()))?;
         for method in [job.subject, PEER] {
-            let name = database(method);
-            server.cluster.sql("postgres", &format!("CREATE DATABASE {name}"))?;
-            if let Some(statement) = method.create_statement() {
-                server.cluster.sql(&name, &statement)?;
-            }
-            let setting = format!("ALTER DATABASE {name} SET default_table_access_method = '{}'", method.name());
-            server.cluster.sql("postgres", &setting)?;
+            make_database(&server.cluster, &database(method), method)?;
         }
         Ok(server)
     }
@@ -95,6 +90,17 @@ impl Drop for Server {
         }
         let _ = fs::remove_dir_all(&self.sockets);
     }
+}
+
+/// Makes a database whose tables are made with `method`.
+fn make_database(cluster: &Cluster, name: &str, method: AccessMethod) -> Result<()> {
+    cluster.sql("postgres", &format!("CREATE DATABASE {name}"))?;
+    if let Some(statement) = method.create_statement() {
+        cluster.sql(name, &statement)?;
+    }
+    let setting = format!("ALTER DATABASE {name} SET default_table_access_method = '{}'", method.name());
+    cluster.sql("postgres", &setting)?;
+    Ok(())
 }
 
 /// The database of an access method.

@@ -1,4 +1,6 @@
-//! Two plots of a report: the throughput ratio of each workload, and latencies.
+//! Plots of a report: the throughput ratio of each workload, latencies, and what stores in a host take of it.
+
+mod bars;
 
 use std::path::Path;
 
@@ -19,7 +21,8 @@ const BAND: u32 = 26;
 const MARGIN: u32 = 90;
 const LABELS: u32 = 260;
 
-/// Writes `NAME-ratios.svg` and `NAME-latency.svg` into `dir`.
+/// Writes `NAME-ratios.svg` and `NAME-latency.svg` into `dir`; for stores in a host, `NAME-throughput.svg`, `NAME-size.svg`
+/// and `NAME-wal.svg`, too.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -28,6 +31,7 @@ pub fn write(report: &Report, dir: &Path) -> Result<()> {
         return Ok(());
     }
     latencies(report, &dir.join(format!("{}-latency.svg", report.name)))?;
+    bars::write(report, dir)?;
     if report.rows.is_empty() { Ok(()) } else { ratios(report, &dir.join(format!("{}-ratios.svg", report.name))) }
 }
 

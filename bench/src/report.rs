@@ -124,6 +124,9 @@ pub const IO: Subject = Subject { name: "io", method: include_str!("report/io.md
 /// The benchmark of Postgres's tables.
 pub const PG: Subject = Subject { name: "pg", method: include_str!("report/pg.md") };
 
+/// What the demo shows.
+pub const DEMO: Subject = Subject { name: "demo", method: include_str!("report/demo.md") };
+
 /// A ratio below this share of the recorded one is worth a word.
 const SLOWER: f64 = 0.85;
 
@@ -281,7 +284,8 @@ impl Report {
     }
 
     /// What the stores take of the machine, or of their host.
-    fn taken(&self) -> String {
+    #[must_use]
+    pub fn taken(&self) -> String {
         if self.summaries.values().flat_map(BTreeMap::values).any(|s| s.hosted.is_some()) {
             let mut out =
                 String::from("## Log, device and size\n\nBytes logged and bytes written to the device per operation; ");
@@ -292,6 +296,8 @@ impl Report {
                     format!("{wal} / {written} / {:.1}", hosted.space_bytes / 1_048_576.0)
                 })
             }));
+            let plots = ["throughput", "size", "wal"].map(|what| format!("![{what}]({}-{what}.svg)\n", self.name));
+            let _ = write!(out, "\n{}", plots.concat());
             return out;
         }
         let mut out =
@@ -467,7 +473,7 @@ pub fn busy_machine() -> Option<String> {
 }
 
 /// A number with thin groups of three digits.
-fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! Runs Postgres's suites and says what passed.
+//! Runs Postgres's suites and our own, and says what passed.
 
 mod driver;
 mod judge;
@@ -19,7 +19,7 @@ use crate::source_tree::SourceTree;
 use report::Bar;
 pub use report::Count;
 
-/// A suite of Postgres.
+/// A suite of Postgres, or ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     /// Regression tests of SQL.
@@ -28,6 +28,8 @@ pub enum Suite {
     Isolation,
     /// Recovery and replication.
     Tap,
+    /// Our own tests of SQL, in `pg_regress/own`.
+    Own,
 }
 
 impl Suite {
@@ -37,6 +39,7 @@ impl Suite {
             Self::Core => "core",
             Self::Isolation => "isolation",
             Self::Tap => "tap",
+            Self::Own => "own",
         }
     }
 }
@@ -142,7 +145,7 @@ pub fn run(order: &Order) -> Result<Count> {
     let mut total = Count::default();
     for suite in &order.suites {
         total.add(match suite {
-            Suite::Core | Suite::Isolation => driver::run(&stage, *suite)?,
+            Suite::Core | Suite::Isolation | Suite::Own => driver::run(&stage, *suite)?,
             Suite::Tap => tap::run(&stage)?,
         });
     }

@@ -1,9 +1,11 @@
-//! Tests over the whole engine: seeded simulation with faults, killed processes, exhaustive fault injection.
+//! Tests over the whole engine: seeded simulation with faults, killed processes (Postgres's, too),
+//! exhaustive fault injection.
 
 pub mod faults;
 pub mod histories;
 pub mod isolation;
 pub mod mutation;
+pub mod pg_crash;
 pub mod rng;
 pub mod shared_region;
 pub mod sim;

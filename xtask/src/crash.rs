@@ -1,13 +1,17 @@
 //! `cargo xtask crash`: kills processes that use the engine, at random, and checks what they left behind.
 
+use std::path::PathBuf;
+use std::time::SystemTime;
+
 use clap::{Args, Subcommand};
 
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;
 use crate::{run, sim};
 
-/// The binary in the `tests` crate.
+/// The binaries in the `tests` crate.
 const BINARY: &str = "crash";
+const POSTGRES_BINARY: &str = "crash-pg";
 
 /// Options of the verb.
 #[derive(Args)]
@@ -25,6 +29,28 @@ enum Subject {
         #[arg(long, default_value_t = 200, value_name = "N")]
         rounds: u64,
     },
+    /// Postgres under load: a backend, a worker of the extension, the checkpointer, the postmaster, or all of it at once.
+    Pg(Postgres),
+}
+
+/// Options of `crash pg`.
+#[derive(Args)]
+struct Postgres {
+    /// Rounds of load, a kill, recovery and checks.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    rounds: u64,
+    /// Chooses transactions and kills, not their moments [default: the clock's].
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// What tables are made with; heap is the control.
+    #[arg(long, default_value = "ssdlsm", value_parser = ["heap", "ssdlsm"])]
+    am: String,
+    /// Let a standby follow (and kill that, too), and take base backups under load.
+    #[arg(long)]
+    standby: bool,
+    /// Where clusters go, and those that failed stay [default: target/pg_crash].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// Runs the verb.
@@ -32,11 +58,35 @@ enum Subject {
 /// # Errors
 /// When there is no such binary, or it cannot be started.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
-    let Subject::Engine { rounds } = arguments.subject;
-    if !workspace.has_binary("tests", BINARY) {
-        return Err(Failure::new(format!("tests/src/bin/{BINARY}.rs does not exist")));
+    let (binary, options) = match &arguments.subject {
+        Subject::Engine { rounds } => (BINARY, vec!["--rounds".to_owned(), rounds.to_string()]),
+        Subject::Pg(postgres) => (POSTGRES_BINARY, postgres.options(workspace)?),
+    };
+    if !workspace.has_binary("tests", binary) {
+        return Err(Failure::new(format!("tests/src/bin/{binary}.rs does not exist")));
     }
-    let mut command = sim::binary(workspace, BINARY);
-    command.args(["--rounds", &rounds.to_string()]);
+    let mut command = sim::binary(workspace, binary);
+    command.args(options);
     run::inherited(command)
+}
+
+impl Postgres {
+    fn options(&self, workspace: &Workspace) -> Result<Vec<String>> {
+        let dir = match &self.dir {
+            Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
+            None => workspace.target_dir().join("pg_crash"),
+        };
+        // Any number will do; the program prints it.
+        let seed = self.seed.unwrap_or_else(|| {
+            SystemTime::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_secs() ^ u64::from(time.subsec_nanos()) << 20)
+        });
+        let dir = dir.to_string_lossy().into_owned();
+        let pairs = [("--rounds", self.rounds.to_string()), ("--seed", seed.to_string()), ("--am", self.am.clone())];
+        let mut options: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        options.extend(["--dir".to_owned(), dir]);
+        if self.standby {
+            options.push("--standby".to_owned());
+        }
+        Ok(options)
+    }
 }

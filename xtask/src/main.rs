@@ -7,6 +7,7 @@
 mod bench;
 mod count;
 mod crash;
+mod demo;
 #[path = "../../engine/fuzz/entries.rs"]
 mod entries;
 mod failure;
@@ -42,6 +43,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Show what there is to see: install what is missing, start a private Postgres in ./demo-data, do the same work on heap
+    /// and on ssdlsm tables, and leave the server running to try.
+    ///
+    /// Last line: `demo: ok`, or `demo: failed`.
+    Demo(demo::Arguments),
     /// Run everything that fits half an hour on two cores: lint, unit tests, doc tests, models, simulation, fuzz smoke,
     /// and the suites of Postgres where the extension is.
     ///
@@ -94,6 +100,7 @@ fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Result<bool> {
     let workspace = Workspace::find()?;
     match verb {
+        Verb::Demo(arguments) => demo::run(&workspace, &arguments),
         Verb::Test(arguments) => test::run(&workspace, &arguments),
         Verb::Lint => lint::run(&workspace),
         Verb::Sim(arguments) => sim::run(&workspace, &arguments),

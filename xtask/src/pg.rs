@@ -16,7 +16,12 @@ use ssd_pg_regress::installation::{EXTENSION, Installation};
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;
 
-pub(crate) use install::has_extension_package;
+pub(crate) use install::{has_extension_package, run as install};
+
+/// Where the private cluster is when nothing else is said.
+pub(crate) const DEFAULT_DATA: &str = "demo-data";
+/// The number in the name of its socket when nothing else is said.
+pub(crate) const DEFAULT_PORT: u16 = 5433;
 
 /// Options of the verb.
 #[derive(Args)]
@@ -41,7 +46,7 @@ enum What {
         #[command(flatten)]
         place: Place,
         /// The number in the name of its socket.
-        #[arg(long, default_value_t = 5433, value_name = "N")]
+        #[arg(long, default_value_t = DEFAULT_PORT, value_name = "N")]
         port: u16,
     },
     /// Stop the private cluster.
@@ -68,7 +73,7 @@ enum What {
 #[derive(Args)]
 struct Place {
     /// Its directory.
-    #[arg(long, default_value = "demo-data", value_name = "DIR")]
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
     data: PathBuf,
 }
 
@@ -98,7 +103,7 @@ impl Place {
 pub(crate) fn run(workspace: &Workspace, arguments: Arguments) -> Result<bool> {
     match arguments.what {
         What::Install { heap_only, version } => install::run(workspace, heap_only, version.as_deref())?,
-        What::Start { place, port } => start(&place, port)?,
+        What::Start { place, port } => start(&place.path()?, port)?,
         What::Stop { place, mode } => stop(&place, &mode)?,
         What::Psql { place, more } => return Err(psql(&place, &more)?),
         What::Status(place) => status(&place)?,
@@ -106,12 +111,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: Arguments) -> Result<bool> {
     Ok(true)
 }
 
-fn start(place: &Place, port: u16) -> Result<()> {
+/// Makes the cluster in `data`, if there is none, and starts it.
+///
+/// # Errors
+/// When Postgres is not installed or does not start.
+pub(crate) fn start(data: &Path, port: u16) -> Result<()> {
     let installation = Installation::find()?;
-    let data = place.path()?;
     // A cluster keeps the port it was made with.
-    let port = cluster::port_of(&data).unwrap_or(port);
-    let cluster = Cluster::at(&installation, &Account::find()?, &data, &data, port)?;
+    let port = cluster::port_of(data).unwrap_or(port);
+    let cluster = Cluster::at(&installation, &Account::find()?, data, data, port)?;
     if !cluster.is_created() {
         cluster.create()?;
         println!("made a cluster in {}", data.display());
@@ -127,7 +135,7 @@ fn start(place: &Place, port: u16) -> Result<()> {
         };
         cluster.start(&preload)?;
     }
-    println!("PostgreSQL {} runs; to use it: cargo xtask pg psql{}", installation.version, data_option(place));
+    println!("PostgreSQL {} runs; to use it: cargo xtask pg psql{}", installation.version, data_option(data));
     println!("or any client: {}", address(&cluster));
     Ok(())
 }
@@ -179,6 +187,7 @@ fn address(cluster: &Cluster) -> String {
 }
 
 /// The option that names the cluster, when it is not the default one.
-fn data_option(place: &Place) -> String {
-    if place.data == Path::new("demo-data") { String::new() } else { format!(" --data {}", place.data.display()) }
+pub(crate) fn data_option(data: &Path) -> String {
+    let is_default = std::path::absolute(DEFAULT_DATA).is_ok_and(|default| default == data);
+    if is_default { String::new() } else { format!(" --data {}", data.display()) }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask regress`: Postgres's own suites on heap or on the extension's tables.
+//! `cargo xtask regress`: Postgres's suites, and one of our own, on heap or on the extension's tables.
 
 use clap::{Args, ValueEnum};
 use ssd_pg_regress::suite::{self, AccessMethod, Order, Suite};
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Options of the verb.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Which suite [default: all three].
+    /// Which suite [default: all].
     suite: Option<SuiteName>,
     /// What tables are made with.
     #[arg(long, value_enum, default_value_t = AccessMethodName::Ssdlsm)]
@@ -33,6 +33,8 @@ enum SuiteName {
     Isolation,
     /// Recovery and replication.
     Tap,
+    /// Our own tests of SQL, for what Postgres's do not reach.
+    Own,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,10 +53,11 @@ enum AccessMethodName {
 /// When something is missing, or a suite could not be run.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     let suites = match arguments.suite {
-        None => vec![Suite::Core, Suite::Isolation, Suite::Tap],
+        None => vec![Suite::Core, Suite::Isolation, Suite::Own, Suite::Tap],
         Some(SuiteName::Core) => vec![Suite::Core],
         Some(SuiteName::Isolation) => vec![Suite::Isolation],
         Some(SuiteName::Tap) => vec![Suite::Tap],
+        Some(SuiteName::Own) => vec![Suite::Own],
     };
     let work = match &arguments.work {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,

@@ -10,6 +10,11 @@ pub enum Size {
     Full,
     /// A look.
     Quick,
+    /// What the demo shows.
+    Tour {
+        /// Hundreds of thousands of accounts.
+        scale: u64,
+    },
 }
 
 impl Size {
@@ -19,6 +24,7 @@ impl Size {
         match self {
             Self::Full => 5_000_000,
             Self::Quick => 200_000,
+            Self::Tour { scale } => scale * 100_000,
         }
     }
 
@@ -28,6 +34,7 @@ impl Size {
         match self {
             Self::Full => 50,
             Self::Quick => 5,
+            Self::Tour { scale } => scale,
         }
     }
 
@@ -37,6 +44,7 @@ impl Size {
         match self {
             Self::Full => 30,
             Self::Quick => 4,
+            Self::Tour { .. } => 10,
         }
     }
 }
@@ -60,6 +68,8 @@ pub enum Table {
 pub enum Work {
     /// All rows are copied into the table, which is made anew.
     Copy,
+    /// `pgbench -i` makes the tables anew.
+    Fill,
     /// All rows are read, in the order of the table.
     Scan,
     /// A script of pgbench runs over and over.
@@ -131,6 +141,25 @@ pub fn loads(size: Size, only: &[String]) -> Vec<Load> {
     loads
 }
 
+const SELECT_ACCOUNT: &str = "\\set aid random(1, :rows)\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n";
+const UPDATE_ACCOUNT: &str = "\\set aid random(1, :rows)\n\\set delta random(-5000, 5000)\n\
+    UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;\n";
+const INSERT_HISTORY: &str = "\\set aid random(1, :rows)\n\
+    INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, 1, CURRENT_TIMESTAMP);\n";
+
+/// What the demo does: everything on the tables of pgbench.
+#[must_use]
+pub fn tour() -> Vec<Load> {
+    let script = |what, text| Load::new(what, Table::Accounts, Work::Script(text), 4);
+    vec![
+        Load::new("load", Table::Accounts, Work::Fill, 1),
+        script("select", SELECT_ACCOUNT),
+        script("update", UPDATE_ACCOUNT),
+        script("insert", INSERT_HISTORY),
+        Load::new("tpc-b", Table::Accounts, Work::TpcB, 4),
+    ]
+}
+
 impl Table {
     /// The tables' names.
     #[must_use]
@@ -181,15 +210,22 @@ impl Table {
                     cluster.sql(database, "VACUUM ANALYZE filled")?;
                 }
             }
-            Self::Accounts if !is_there => {
-                let mut command = cluster.client("pgbench");
-                command.args(["-i", "-q", "-s", &size.scale().to_string(), database]);
-                ssd_pg_regress::program::checked(&mut command, "make the tables of TPC-B")?;
-            }
+            Self::Accounts if work == Work::Fill => self.drop(cluster, database)?,
+            Self::Accounts if !is_there => fill(cluster, database, size)?,
             Self::Filled | Self::Accounts => {}
         }
         Ok(())
     }
+}
+
+/// Makes the tables of pgbench and fills them.
+///
+/// # Errors
+/// When pgbench fails.
+pub(crate) fn fill(cluster: &Cluster, database: &str, size: Size) -> Result<()> {
+    let mut command = cluster.client("pgbench");
+    command.args(["-i", "-q", "-s", &size.scale().to_string(), database]);
+    ssd_pg_regress::program::checked(&mut command, "make the tables of TPC-B").map(drop)
 }
 
 /// A hundred bytes that compress no better than text does.
@@ -209,5 +245,6 @@ mod tests {
         }
         assert_eq!(loads(Size::Quick, &["tpc-b".to_owned()]).len(), 3);
         assert!(loads(Size::Quick, &["nothing".to_owned()]).is_empty());
+        assert_eq!(tour()[0].work, Work::Fill, "the others need the tables");
     }
 }

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use ssd_pg_regress::cluster::Cluster;
 use ssd_pg_regress::program;
 
-use super::load::{Load, Size, Table, VALUE, Work};
+use super::load::{self, Load, Size, Table, VALUE, Work};
 use crate::Result;
 use crate::spec::Measured;
 
@@ -34,6 +34,11 @@ pub fn load(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch:
             timed(cluster, database, &format!("COPY filled FROM '{}'", path.display()), size.rows())?
         }
         Work::Scan => timed(cluster, database, "SELECT sum(n), max(v) FROM filled", size.rows())?,
+        Work::Fill => {
+            let start = Instant::now();
+            load::fill(cluster, database, size)?;
+            Measured { ops: size.rows(), seconds: start.elapsed().as_secs_f64(), ..Measured::default() }
+        }
         Work::Script(_) | Work::TpcB => pgbench(cluster, database, load, size, scratch)?,
     };
     let after = (position(cluster)?, written(cluster.data()));

@@ -1,4 +1,4 @@
-//! Runs the core and isolation suites with `pg_regress`, on a fresh primary with a standby that follows it.
+//! Runs the core and isolation suites, and our own, with `pg_regress`, on a fresh primary with a standby that follows it.
 //!
 //! The database is made here rather than by `pg_regress`, as it would make it, plus the access method as the default of
 //! that database. (The default of the whole server would not do: databases without the access method could then make no
@@ -45,16 +45,39 @@ struct Plan {
 }
 
 fn plan(suite: Suite) -> Plan {
-    if suite == Suite::Isolation {
-        Plan {
+    match suite {
+        Suite::Isolation => Plan {
             dir: "isolation",
             driver: "pg_isolation_regress",
             schedule: "isolation_schedule",
             database: "isolation_regression",
+        },
+        Suite::Own => Plan { dir: "regress", driver: "pg_regress", schedule: "schedule", database: "own" },
+        Suite::Core | Suite::Tap => {
+            Plan { dir: "regress", driver: "pg_regress", schedule: "parallel_schedule", database: "regression" }
         }
-    } else {
-        Plan { dir: "regress", driver: "pg_regress", schedule: "parallel_schedule", database: "regression" }
     }
+}
+
+/// Our own tests.
+const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/own");
+
+/// Copies our own tests to where the servers' account can read them, which may not be so in a checkout.
+fn own_tests(work: &Path) -> Result<PathBuf> {
+    let target = work.join("own");
+    remove_dir(&target)?;
+    for part in ["", "sql", "expected"] {
+        let (from, to) = (Path::new(OWN).join(part), target.join(part));
+        fs::create_dir_all(&to).map_err(|e| Failure::file(&to, "create", &e))?;
+        for entry in fs::read_dir(&from).map_err(|e| Failure::file(&from, "list", &e))? {
+            let path = entry.map_err(|e| Failure::file(&from, "list", &e))?.path();
+            if path.is_file() {
+                let copy = to.join(path.file_name().unwrap_or_default());
+                fs::copy(&path, &copy).map_err(|e| Failure::file(&path, "copy", &e))?;
+            }
+        }
+    }
+    Ok(target)
 }
 
 /// The servers of a run; they are stopped when it ends, however it ends.
@@ -111,7 +134,7 @@ impl Drop for Servers {
 /// Runs the suite and prints what it showed.
 pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
     let plan = plan(suite);
-    let source = stage.source.suite(plan.dir);
+    let source = if suite == Suite::Own { own_tests(&stage.order.work)? } else { stage.source.suite(plan.dir) };
     let tests = scheduled(&source.join(plan.schedule))?;
     let chosen = chosen(stage, suite, &tests)?;
     let title = format!("{} on {}", suite.name(), stage.order.access_method.name());
