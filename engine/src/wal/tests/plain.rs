@@ -227,9 +227,11 @@ fn a_spare_is_filled_where_the_log_is_synced_often() {
                 log.write_out().unwrap();
             }
         }
-        let fills = env.faults().trace().iter().filter(|line| line.contains("write") && line.contains(".blank")).count();
+        let fills =
+            env.faults().trace().iter().filter(|line| line.contains("write") && line.contains(".blank")).count();
         // Each spare has its header written; one that is filled has its data, too.
-        let spares = env.faults().trace().iter().filter(|line| line.contains("rename") && line.contains(".blank")).count();
+        let spares =
+            env.faults().trace().iter().filter(|line| line.contains("rename") && line.contains(".blank")).count();
         assert!(spares > 0);
         assert_eq!(fills > spares, synced, "{fills} writes to {spares} spares");
     }
