@@ -5,6 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ssd_bench::random::mix;
 use ssd_engine::{Engine, Options, Tree};
 
 const ROWS: u64 = 400_000;
@@ -16,12 +17,6 @@ fn key(number: u64) -> [u8; 16] {
     let mut key = *b"user000000000000";
     key[8..].copy_from_slice(&number.to_be_bytes());
     key
-}
-
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }
 
 fn filled(dir: &std::path::Path, bits: u8) -> (Engine, Tree) {

@@ -9,6 +9,7 @@ use criterion::{
     BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use crossbeam_skiplist::SkipMap;
+use ssd_bench::random::mix;
 use ssd_engine::base::ids::SeqNo;
 use ssd_engine::base::key::{Kind, Trailer};
 use ssd_engine::mem::region::{Layout, Region};
@@ -28,12 +29,6 @@ struct Workload {
     common: &'static [u8],
     /// Differs from another workload only in `common`, which means nothing to the other list.
     only_ours: bool,
-}
-
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }
 
 /// As db_bench writes them: the number, big-endian, then zeros as text.

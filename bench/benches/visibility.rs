@@ -9,17 +9,13 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ssd_bench::data::key;
+use ssd_bench::random::mix;
 use ssd_engine::{Durability, Engine, Isolation, Options, RowTree, Tree};
 
 const ROWS: u64 = 200_000;
 /// Rows of each transaction that writes.
 const ROWS_PER_TXN: u64 = 10;
-
-fn key(number: u64) -> [u8; 16] {
-    let mut key = *b"user000000000000";
-    key[8..].copy_from_slice(&number.to_be_bytes());
-    key
-}
 
 /// Plain values and rows with the same keys and payloads, in memory or in files.
 fn filled(dir: &std::path::Path, in_files: bool) -> (Engine, Tree, RowTree) {
@@ -57,12 +53,6 @@ fn scan_rows(engine: &Engine, tree: &RowTree) -> usize {
         bytes += key.len() + value.len();
     }
     bytes
-}
-
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }
 
 fn visibility(c: &mut Criterion) {

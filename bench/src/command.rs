@@ -24,6 +24,19 @@ pub struct Bench {
     pub plan: fn(Size, &[String]) -> Vec<DataSet>,
 }
 
+/// How a program ends: `Ok(false)` when something that it ran has failed and was told; an error is told here.
+#[must_use]
+pub fn exit(outcome: Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[derive(Parser)]
 #[command(max_term_width = 100)]
 struct Arguments {
@@ -64,15 +77,7 @@ impl Bench {
     #[must_use]
     pub fn main(&self) -> ExitCode {
         let matches = Arguments::command().name(self.subject.name).about(self.about).get_matches();
-        let outcome = Arguments::from_arg_matches(&matches).map_err(Into::into).and_then(|a| self.run(&a));
-        match outcome {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        }
+        exit(Arguments::from_arg_matches(&matches).map_err(Into::into).and_then(|a| self.run(&a)))
     }
 
     /// `false` when a run failed.

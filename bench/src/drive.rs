@@ -183,16 +183,7 @@ impl<'a, S: Store> Driver<'a, S> {
 
     /// Every worker does the step's operation until `seconds` have passed.
     fn operate(&self, workers: &mut [Worker<'_, 'a, S>], seconds: f64) -> Result<Latencies> {
-        let deadline = Instant::now() + Duration::from_secs_f64(seconds);
-        in_parallel(workers, |worker| {
-            let mut latencies = Latencies::start()?;
-            loop {
-                worker.operation()?;
-                if latencies.lap() >= deadline {
-                    return Ok(latencies);
-                }
-            }
-        })
+        repeat(workers, seconds, Worker::operation)
     }
 
     /// Reads a row of every block, so that what fits the caches is in them. By point reads: a scan may pass by the cache.
@@ -207,11 +198,26 @@ impl<'a, S: Store> Driver<'a, S> {
     }
 }
 
-/// Runs `work` on a thread for each worker; returns all their latencies.
-pub(crate) fn in_parallel<W: Send>(
+/// Every worker, on a thread of its own, does `work` until `seconds` have passed; returns the latencies of each time.
+pub(crate) fn repeat<W: Send>(
     workers: &mut [W],
-    work: impl Fn(&mut W) -> Result<Latencies> + Sync,
+    seconds: f64,
+    work: impl Fn(&mut W) -> Result<()> + Sync,
 ) -> Result<Latencies> {
+    let deadline = Instant::now() + Duration::from_secs_f64(seconds);
+    in_parallel(workers, |worker| {
+        let mut latencies = Latencies::start()?;
+        loop {
+            work(worker)?;
+            if latencies.lap() >= deadline {
+                return Ok(latencies);
+            }
+        }
+    })
+}
+
+/// Runs `work` on a thread for each worker; returns all their latencies.
+fn in_parallel<W: Send>(workers: &mut [W], work: impl Fn(&mut W) -> Result<Latencies> + Sync) -> Result<Latencies> {
     let mut all = Latencies::start()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = workers.iter_mut().map(|worker| scope.spawn(|| work(worker))).collect();

@@ -144,7 +144,8 @@ pub struct LogStats {
     pub segments_archived: u64,
 }
 
-/// A host's log: [`FileLog`], or the write-ahead log of the database that the engine is part of.
+/// A host's log: [`FileLog`], or the write-ahead log of the database that the engine is part of. What such a database sees to
+/// by itself, when to write out, to truncate and to close, is provided here as nothing to do.
 pub trait Log: Send + Sync {
     /// Appends one batch record: takes `count` sequence numbers and the next ticket and places the record, all in one
     /// short critical section.
@@ -174,25 +175,36 @@ pub trait Log: Send + Sync {
     ///
     /// # Errors
     /// I/O; whatever could not be done is done by the next call.
-    fn truncate_below(&self, lsn: Lsn) -> Result<()>;
+    fn truncate_below(&self, lsn: Lsn) -> Result<()> {
+        let _ = lsn;
+        Ok(())
+    }
 
     /// Writes out (without sync) what has piled up in the ring and does what else is best done ahead of need: true if
     /// there was something. A background job calls it when [`should_write`](Self::should_write).
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
-    fn write_out(&self) -> Result<bool>;
+    fn write_out(&self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Whether [`write_out`](Self::write_out) has enough to do to be worth a job.
-    fn should_write(&self) -> bool;
+    fn should_write(&self) -> bool {
+        false
+    }
 
     /// Counters.
-    fn stats(&self) -> LogStats;
+    fn stats(&self) -> LogStats {
+        LogStats::default()
+    }
 
     /// Makes everything durable and closes the log for all processes. The next recovery then knows at once that nothing
     /// is missing, and that damage to any record is damage.
     ///
     /// # Errors
     /// As [`flush`](Self::flush); closed when it is closed already.
-    fn close(&self) -> Result<()>;
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -23,8 +23,6 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 
 /// Called when the library is loaded: by the postmaster when it is preloaded, which is the only way that works.
-#[allow(non_snake_case)]
-#[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn _PG_init() {
     guc::register();

@@ -20,7 +20,7 @@ use ssd_engine::lsm::row_host::TreeKind;
 use ssd_engine::mvcc::latch::RowLatches;
 use ssd_engine::mvcc::row_locks::RowLocks;
 use ssd_engine::mvcc::rows::RowStore;
-use ssd_engine::wal::{Appended, Log, LogStats};
+use ssd_engine::wal::{Appended, Log};
 use ssd_engine::{Error, Result};
 
 use crate::error::{self, OrRaise};
@@ -191,21 +191,6 @@ impl Log for ServerLog {
     }
     fn durable(&self) -> Lsn {
         Lsn(0)
-    }
-    fn truncate_below(&self, _lsn: Lsn) -> Result<()> {
-        Ok(())
-    }
-    fn write_out(&self) -> Result<bool> {
-        Ok(false)
-    }
-    fn should_write(&self) -> bool {
-        false
-    }
-    fn stats(&self) -> LogStats {
-        LogStats::default()
-    }
-    fn close(&self) -> Result<()> {
-        Ok(())
     }
 }
 

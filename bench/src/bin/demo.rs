@@ -1,5 +1,5 @@
 //! `cargo xtask demo`, once Postgres runs: the same work on heap and on the extension's tables, a table, and plots.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the person who typed it")]
+#![expect(clippy::print_stdout, reason = "a command speaks to the person who typed it")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use ssd_bench::Result;
 use ssd_bench::pg::tour::{Step, Tour};
 use ssd_bench::report::{self, DEMO, Report};
+use ssd_bench::{Result, command};
 use ssd_pg_regress::suite::AccessMethod;
 
 /// Does the same work on heap and on the extension's tables.
@@ -31,14 +31,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::exit(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {

@@ -8,7 +8,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use ssd_bench::report::{self, IO, Report};
 use ssd_bench::store::OURS;
-use ssd_bench::{Result, io};
+use ssd_bench::{Result, command, io};
 
 /// Measures the engine's I/O beside plain system calls and fio, on one file.
 #[derive(Parser)]
@@ -26,14 +26,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::exit(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {

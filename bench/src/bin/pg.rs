@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
-use ssd_bench::Result;
 use ssd_bench::pg::load::{self, Size};
 use ssd_bench::pg::{self, Job};
 use ssd_bench::report::{self, PG, Report};
+use ssd_bench::{Result, command};
 use ssd_pg_regress::suite::AccessMethod;
 
 /// Measures tables of an access method beside heap tables, in one private cluster.
@@ -48,14 +48,7 @@ enum Name {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::exit(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {

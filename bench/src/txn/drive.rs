@@ -4,12 +4,12 @@
 //! instead of winning.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Outcome, Stop, Txn, TxnStore};
 use crate::Result;
 use crate::data::{Values, is_value_of, key};
-use crate::drive::{WARM_UP, in_parallel};
+use crate::drive::{WARM_UP, repeat};
 use crate::measure::{self, Latencies, Usage};
 use crate::random::{Random, Zipf, mix};
 use crate::spec::{Measured, Pick, Spec, TxnStep};
@@ -52,7 +52,7 @@ struct Driver<'a, S> {
     conflicts: AtomicU64,
 }
 
-impl<'a, S: TxnStore> Driver<'a, S> {
+impl<S: TxnStore> Driver<'_, S> {
     fn load(&self) -> Result<Measured> {
         let mut values = Values::new(self.spec.value_len, self.spec.seed);
         let (usage, start) = (Usage::now(), Instant::now());
@@ -75,11 +75,11 @@ impl<'a, S: TxnStore> Driver<'a, S> {
     fn timed(&self) -> Result<Measured> {
         self.check_sum()?;
         let mut workers: Vec<_> = (0..self.spec.threads).map(|i| Worker::new(self, i)).collect();
-        self.operate(&mut workers, self.spec.seconds * WARM_UP)?;
+        repeat(&mut workers, self.spec.seconds * WARM_UP, Worker::transaction)?;
         self.conflicts.store(0, Ordering::Relaxed);
         let written_before: u64 = workers.iter().map(|w| w.written).sum();
         let (usage, start) = (Usage::now(), Instant::now());
-        let latencies = self.operate(&mut workers, self.spec.seconds)?;
+        let latencies = repeat(&mut workers, self.spec.seconds, Worker::transaction)?;
         let mut out = Measured { seconds: start.elapsed().as_secs_f64(), ..Measured::default() };
         Usage::now().since(&usage, &mut out);
         latencies.report(&mut out);
@@ -87,20 +87,6 @@ impl<'a, S: TxnStore> Driver<'a, S> {
         out.user_bytes = workers.iter().map(|w| w.written).sum::<u64>() - written_before;
         self.check_sum()?;
         Ok(out)
-    }
-
-    /// Every worker runs transactions until `seconds` have passed.
-    fn operate(&self, workers: &mut [Worker<'_, 'a, S>], seconds: f64) -> Result<Latencies> {
-        let deadline = Instant::now() + Duration::from_secs_f64(seconds);
-        in_parallel(workers, |worker| {
-            let mut latencies = Latencies::start()?;
-            loop {
-                worker.transaction()?;
-                if latencies.lap() >= deadline {
-                    return Ok(latencies);
-                }
-            }
-        })
     }
 
     /// Reads every row, which also warms the caches.

@@ -78,6 +78,17 @@ pub struct NewVersion<'a> {
     pub payload: &'a [u8],
 }
 
+/// How far a look at the versions of a row goes.
+#[derive(Clone, Copy, Default)]
+struct Look {
+    /// Versions of older writers do not matter.
+    newer_than: Option<TxnId>,
+    /// Versions in progress that a lock in this mode does not conflict with are passed over.
+    past: Option<Mode>,
+    /// On to the version that the snapshot sees.
+    to_seen: bool,
+}
+
 /// What is known of a row under its latch.
 struct Found {
     newest: Option<Newest>,
@@ -186,7 +197,7 @@ impl RowStore {
         let full = full_key(tree, key);
         self.latched(&full, &mut || {
             let Found { newest, .. } =
-                self.look(&full, tree, &Session { snapshot: &Snapshot::Now, ..*session }, false)?;
+                self.look_for_others(&full, tree, &Session { snapshot: &Snapshot::Now, ..*session })?;
             let conflict = match newest {
                 None => Conflict::None,
                 Some(Newest { time: Time::InProgress, stamp: Some(by), .. }) => Conflict::BeingModified { by: by.txn },
@@ -210,7 +221,8 @@ impl RowStore {
     pub fn change(&self, session: &Session<'_>, tree: TreeId, key: &[u8], new: NewVersion<'_>) -> Result<Conflict> {
         let full = full_key(tree, key);
         self.latched(&full, &mut || {
-            let Found { newest, seen } = self.look(&full, tree, session, true)?;
+            let look = Look { to_seen: true, ..Look::default() };
+            let Found { newest, seen } = self.look(&full, tree, session, look, None)?;
             let mut conflict = judge(newest, seen);
             if conflict == Conflict::None {
                 conflict = self.held_by_others(&full, Mode::of(new.kind), session)?;
@@ -230,7 +242,7 @@ impl RowStore {
     pub fn put(&self, session: &Session<'_>, tree: TreeId, key: &[u8], new: NewVersion<'_>) -> Result<Conflict> {
         let full = full_key(tree, key);
         self.latched(&full, &mut || {
-            let Found { newest, .. } = self.look(&full, tree, session, false)?;
+            let Found { newest, .. } = self.look_for_others(&full, tree, session)?;
             let mut conflict = match newest {
                 Some(Newest { time: Time::InProgress, stamp: Some(by), .. }) => Conflict::BeingModified { by: by.txn },
                 Some(Newest { time: Time::OwnLater, stamp: Some(by), .. }) => Conflict::SelfModified { by },
@@ -275,8 +287,8 @@ impl RowStore {
     ) -> Result<Conflict> {
         let full = full_key(tree, key);
         self.latched(&full, &mut || {
-            let Found { newest, seen } =
-                self.look_with(&full, tree, session, None, Some(mode), true, row.as_deref_mut())?;
+            let look = Look { past: Some(mode), to_seen: true, ..Look::default() };
+            let Found { newest, seen } = self.look(&full, tree, session, look, row.as_deref_mut())?;
             let conflict = judge(newest, seen);
             if conflict != Conflict::None {
                 return Ok(conflict);
@@ -318,28 +330,24 @@ impl RowStore {
         Ok(outcome)
     }
 
-    /// The newest version that is not aborted; and with `to_seen`, whether the snapshot sees the row.
-    fn look(&self, full: &[u8], tree: TreeId, session: &Session<'_>, to_seen: bool) -> Result<Found> {
-        // Without the question for the row itself, only versions of transactions that may have run beside this one matter:
-        // they are newer than the oldest that ran at the snapshot.
+    /// The newest version that is not aborted, as far as one may be that did not commit before the session's snapshot.
+    fn look_for_others(&self, full: &[u8], tree: TreeId, session: &Session<'_>) -> Result<Found> {
+        // Only versions of transactions that may have run beside this one matter: they are newer than the oldest that ran at
+        // the snapshot.
         let newer_than = match session.snapshot {
-            Snapshot::At(at) if !to_seen => Some(at.oldest.min(session.stamp.txn)),
+            Snapshot::At(at) => Some(at.oldest.min(session.stamp.txn)),
             _ => None,
         };
-        self.look_with(full, tree, session, newer_than, None, to_seen, None)
+        self.look(full, tree, session, Look { newer_than, ..Look::default() }, None)
     }
 
-    /// As `look`, without what is older than `newer_than`, passing over versions in progress that a lock in the mode `past`
-    /// does not conflict with; the version that the snapshot sees goes to `row`.
-    #[expect(clippy::too_many_arguments, reason = "the ways to look at a row, in one place")]
-    fn look_with(
+    /// The newest version that is not aborted; and whether the snapshot sees the row, whose version goes to `row` then.
+    fn look(
         &self,
         full: &[u8],
         tree: TreeId,
         session: &Session<'_>,
-        newer_than: Option<TxnId>,
-        past: Option<Mode>,
-        to_seen: bool,
+        Look { newer_than, past, to_seen }: Look,
         mut row: Option<&mut Row>,
     ) -> Result<Found> {
         let mut found = Found { newest: None, seen: false };

@@ -25,7 +25,7 @@ impl Chooser for Everything {
 }
 
 /// Copies all versions of `from` to `to`, with their writers, oldest first, and how far row numbers have come.
-pub fn tree(from: ssd_engine::TreeId, to: ssd_engine::TreeId, logged: bool) {
+pub fn tree(from: TreeId, to: TreeId, logged: bool) {
     let lsm = link::writer().store.lsm();
     let start = full_key(from, &[]);
     let prefix_len = start.len();

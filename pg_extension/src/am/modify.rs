@@ -208,7 +208,6 @@ pub(super) enum Tried {
 
 /// A change of one version.
 pub(super) struct Change<'c> {
-    pub(super) rel: pg_sys::Relation,
     pub(super) tree: TreeId,
     pub(super) tid: Tid,
     pub(super) wish: Wish<'c>,
@@ -314,7 +313,7 @@ pub unsafe extern "C-unwind" fn delete(
         let (status, stamp) = (Status::now(), stamp(cid));
         check_conflict_in(rel, place);
         let wish = Wish { command: cid, mode: Mode::Update, is_lock: false, status: &status };
-        let change = Change { rel, tree, tid: place, wish, crosscheck, wait };
+        let change = Change { tree, tid: place, wish, crosscheck, wait };
         let mut queue = Queue::new(rel, Mode::Update, XLTW_Oper::XLTW_Delete, LockWaitPolicy::LockWaitBlock);
         let mut batch = Batch::default();
         let full = place.root.full_key(tree);
@@ -386,7 +385,7 @@ pub unsafe extern "C-unwind" fn update(
         *lock_mode =
             if changed.key { LockTupleMode::LockTupleExclusive } else { LockTupleMode::LockTupleNoKeyExclusive };
         let wish = Wish { command: cid, mode, is_lock: false, status: &status };
-        let change = Change { rel, tree, tid: place, wish, crosscheck, wait };
+        let change = Change { tree, tid: place, wish, crosscheck, wait };
         let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Update, LockWaitPolicy::LockWaitBlock);
         let full = place.root.full_key(tree);
         let mut free = false;

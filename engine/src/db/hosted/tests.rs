@@ -13,7 +13,7 @@ use crate::format::batch::{Op, push_op};
 use crate::format::row_version::{RowKind, RowVersion, Stamp, decode};
 use crate::lsm::hosted::{Place, Placed};
 use crate::lsm::row_host::{TreeKind, ValueRule, ValueVerdict};
-use crate::wal::{Appended, LogStats};
+use crate::wal::Appended;
 
 const LOCKS: TreeId = TreeId(1);
 const ROWS: TreeId = TreeId(0x4000_0001);
@@ -50,21 +50,6 @@ impl Log for Handle {
     }
     fn durable(&self) -> Lsn {
         Lsn(self.0.flushed.load(Ordering::SeqCst))
-    }
-    fn truncate_below(&self, _lsn: Lsn) -> Result<()> {
-        Ok(())
-    }
-    fn write_out(&self) -> Result<bool> {
-        Ok(false)
-    }
-    fn should_write(&self) -> bool {
-        false
-    }
-    fn stats(&self) -> LogStats {
-        LogStats::default()
-    }
-    fn close(&self) -> Result<()> {
-        Ok(())
     }
 }
 

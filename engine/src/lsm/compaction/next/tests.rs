@@ -1,23 +1,10 @@
+use crate::Engine;
 use crate::env::memory::MemoryEnv;
+use crate::lsm::compaction::small_options;
 use crate::lsm::stats::Counter;
-use crate::{Engine, Options};
 
 fn engine() -> Engine {
-    let options = Options {
-        memtable_bytes: 256 << 10,
-        memtables: 3,
-        cache_bytes: 0,
-        block_bytes: 4 << 10,
-        compress: false,
-        target_file_bytes: 16 << 10,
-        background_threads: 0,
-        log_segment_bytes: 1 << 20,
-        log_ring_bytes: 64 << 10,
-        disk_reserve_bytes: 0,
-        env: Some(MemoryEnv::new(3)),
-        ..Options::default()
-    };
-    Engine::open("/db", options).unwrap()
+    Engine::open("/db", small_options(MemoryEnv::new(3))).unwrap()
 }
 
 fn dropped_files(engine: &Engine) -> u64 {

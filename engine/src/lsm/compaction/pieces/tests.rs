@@ -7,6 +7,7 @@ use crate::base::limits::LEVEL_COUNT;
 use crate::env::fault::FaultKind;
 use crate::env::memory::MemoryEnv;
 use crate::lsm::check::check;
+use crate::lsm::compaction::small_options;
 use crate::{Engine, Options, Snapshot, Tree};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -26,21 +27,7 @@ fn key(number: u64) -> Vec<u8> {
 /// Rows in several overlapping files, with range tombstones over long stretches and a snapshot in between.
 fn world() -> World {
     let env = MemoryEnv::new(7);
-    let options = Options {
-        memtable_bytes: 256 << 10,
-        memtables: 3,
-        cache_bytes: 0,
-        block_bytes: 4 << 10,
-        compress: false,
-        target_file_bytes: 16 << 10,
-        background_threads: 0,
-        log_segment_bytes: 1 << 20,
-        log_ring_bytes: 64 << 10,
-        disk_reserve_bytes: 0,
-        env: Some(env.clone()),
-        ..Options::default()
-    };
-    let engine = Engine::open("/db", options).unwrap();
+    let engine = Engine::open("/db", small_options(env.clone())).unwrap();
     let tree = engine.tree("rows").unwrap();
     let (mut rows, mut then) = (Rows::new(), None);
     for round in 0..4u64 {
