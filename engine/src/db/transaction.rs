@@ -9,7 +9,6 @@
 //! ```
 //! As in Postgres, a conflict fails the transaction: it does nothing more until it rolls back, as a whole or to a savepoint.
 
-use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +18,16 @@ use crate::db::core::Core;
 use crate::db::transactions::{HeldLock, RowTree, Transactions, encode_locks};
 use crate::error::{Class, ConflictKind, Error, Result};
 use crate::format::row_version::{RowKind, Stamp};
-use crate::lsm::merge::Direction;
 use crate::mvcc::conflict::Conflict;
 use crate::mvcc::row_locks::{Mode, lock_hash};
-use crate::mvcc::row_scan::{KeyRange, RowScan};
 use crate::mvcc::rows::{NewVersion, Row, RowStore, Session};
 use crate::mvcc::snapshot::Snapshot;
 use crate::mvcc::txn::{ActiveSnapshot, Isolation, LockMode, LockObject, Savepoint, Txn};
 use crate::options::Durability;
+
+mod scan;
+
+pub use scan::TransactionScan;
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -320,53 +321,6 @@ impl Transaction {
         self.noted(result)
     }
 
-    /// The rows with keys in `range`, ascending: those of the moment of this call, or of the transaction's snapshot.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub fn scan<K: AsRef<[u8]>>(&mut self, tree: &RowTree, range: impl RangeBounds<K>) -> Result<TransactionScan<'_>> {
-        self.scan_in(tree, &range, Direction::Forward)
-    }
-
-    /// As [`scan`](Self::scan), descending.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub fn scan_backward<K: AsRef<[u8]>>(
-        &mut self,
-        tree: &RowTree,
-        range: impl RangeBounds<K>,
-    ) -> Result<TransactionScan<'_>> {
-        self.scan_in(tree, &range, Direction::Backward)
-    }
-
-    fn scan_in<K: AsRef<[u8]>>(
-        &mut self,
-        tree: &RowTree,
-        range: &impl RangeBounds<K>,
-        direction: Direction,
-    ) -> Result<TransactionScan<'_>> {
-        self.check_usable(tree)?;
-        // The successor of a key is the key with a zero byte behind it.
-        let after = |key: &K| [key.as_ref(), &[0]].concat();
-        let from = match range.start_bound() {
-            Bound::Included(key) => Some(key.as_ref().to_vec()),
-            Bound::Excluded(key) => Some(after(key)),
-            Bound::Unbounded => None,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(key) => Some(after(key)),
-            Bound::Excluded(key) => Some(key.as_ref().to_vec()),
-            Bound::Unbounded => None,
-        };
-        let (snapshot, held) = self.read_snapshot(false)?;
-        let read = self.txn.on_read_range(tree.id, from.as_deref().unwrap_or_default(), to.as_deref());
-        self.noted(read)?;
-        let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
-        let scan = self.rows().scan(tree.id, range, direction, snapshot)?;
-        Ok(TransactionScan { txn: self, scan, passed: Vec::new(), _held: held })
-    }
-
     /// Marks a place to roll back to.
     ///
     /// # Errors
@@ -458,38 +412,6 @@ impl Write<'_> {
             Self::Insert(_) => rows.insert(session, tree.id, key, new),
             Self::Delete => rows.change(session, tree.id, key, new),
         }
-    }
-}
-
-/// Rows of one tree, as pairs of key and value.
-pub struct TransactionScan<'t> {
-    txn: &'t mut Transaction,
-    scan: RowScan,
-    /// Writers that the last step passed over.
-    passed: Vec<TxnId>,
-    /// Keeps what the scan sees from being collected.
-    _held: Option<ActiveSnapshot>,
-}
-
-impl TransactionScan<'_> {
-    /// The next row, without a copy; `None` at the end.
-    ///
-    /// # Errors
-    /// Conflict (serializable only), I/O, corruption.
-    pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        let Self { txn, scan, passed, .. } = self;
-        let row = scan.next(&txn.txn, passed)?;
-        let noted = passed.drain(..).try_for_each(|writer| txn.txn.on_read_newer(writer));
-        txn.noted(noted)?;
-        Ok(row.map(|row| (row.key, row.version.payload)))
-    }
-}
-
-impl Iterator for TransactionScan<'_> {
-    type Item = Result<(Vec<u8>, Vec<u8>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_row().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).transpose()
     }
 }
 
