@@ -34,6 +34,17 @@ impl MemoryCgroup {
         Ok(cgroup)
     }
 
+    /// Runs `work` with this process in the cgroup, so that what it starts stays there.
+    ///
+    /// # Errors
+    /// When the process cannot move; the error of `work`.
+    pub fn within<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        enter(&self.path)?;
+        let out = work();
+        enter(self.path.parent().unwrap_or(Path::new(MOUNT)))?;
+        out
+    }
+
     /// Its directory, for [`enter`].
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -13,17 +13,17 @@ use ssd_pg_regress::installation::Installation;
 use ssd_pg_regress::suite::AccessMethod;
 
 use crate::Result;
+use crate::cgroup::MemoryCgroup;
 use crate::parent::{Results, Run};
 
 pub mod load;
 pub mod measure;
 pub mod tour;
 
-use load::{Load, Size, Table};
+use load::{Load, Memory, Size, Table};
 
-/// Settings of the server: the defaults, but for a cache and a log that suit a benchmark of minutes.
+/// Settings of the server: the defaults, but for caches and a log that suit a benchmark of minutes.
 const SETTINGS: &str = "\
-shared_buffers = 512MB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
 max_connections = 100
@@ -50,13 +50,15 @@ pub struct Job {
 /// A cluster that ends with the benchmark.
 struct Server {
     cluster: Cluster,
+    /// What caps its memory.
+    cgroup: Option<MemoryCgroup>,
     /// Where pgbench writes.
     scratch: PathBuf,
     sockets: PathBuf,
 }
 
 impl Server {
-    fn start(job: &Job) -> Result<Self> {
+    fn start(job: &Job, memory: Memory) -> Result<Self> {
         let (installation, account) = (Installation::find()?, Account::find()?);
         if job.subject == AccessMethod::Extension && !installation.has_extension() {
             return Err("ssdlsm is not installed\nhint: cargo xtask pg install".into());
@@ -71,10 +73,17 @@ impl Server {
             fs::remove_dir_all(&job.dir)?;
         }
         fs::create_dir_all(&job.dir)?;
-        let server = Self { cluster, scratch: job.dir.join("scratch"), sockets };
+        let (max, own_cache, block_cache) = memory.megabytes(job.size);
+        let cgroup = max.map(|max| MemoryCgroup::new(max << 20)).transpose()?;
+        let server = Self { cluster, cgroup, scratch: job.dir.join("scratch"), sockets };
         account.make_dir(&server.scratch)?;
         server.cluster.create()?;
-        server.cluster.start(&format!("{SETTINGS}{}", job.subject.server_settings()))?;
+        let mut settings = format!("{SETTINGS}shared_buffers = {own_cache}MB\n{}", job.subject.server_settings());
+        if job.subject == AccessMethod::Extension {
+            settings.push_str(&format!("ssdlsm.block_cache_size = {block_cache}MB\n"));
+        }
+        let start = || Ok(server.cluster.start(&settings)?);
+        server.cgroup.as_ref().map_or_else(start, |cgroup| cgroup.within(start))?;
         for method in [job.subject, PEER] {
             make_database(&server.cluster, &database(method), method)?;
         }
@@ -108,20 +117,30 @@ fn database(method: AccessMethod) -> String {
     format!("bench_{}", method.name())
 }
 
-/// Runs every load on both access methods, in turns.
+/// Runs every load on both access methods, in turns: first with memory for all, then with too little.
 ///
 /// # Errors
 /// When there is no server to measure; what goes wrong in a load is part of the results.
 pub fn run(job: &Job, tell: &dyn Fn(&str)) -> Result<Results> {
-    let server = Server::start(job)?;
     let mut results = Results::default();
+    for memory in [Memory::Fits, Memory::Exceeded] {
+        let loads: Vec<_> = job.loads.iter().filter(|load| load.memory == memory).collect();
+        if !loads.is_empty() {
+            run_loads(job, &Server::start(job, memory)?, &loads, &mut results, tell)?;
+            remove(&job.dir)?;
+        }
+    }
+    Ok(results)
+}
+
+fn run_loads(job: &Job, server: &Server, loads: &[&Load], results: &mut Results, tell: &dyn Fn(&str)) -> Result<()> {
     for repetition in 0..job.repetitions {
         let mut methods = [job.subject, PEER];
         methods.rotate_left(repetition % 2);
         for method in methods {
             Table::drop_all(&server.cluster, &database(method))?;
         }
-        for load in &job.loads {
+        for load in loads.iter().filter(|load| load.stretch == 1 || repetition == 0) {
             let mut shown = Vec::new();
             for method in methods {
                 let store = method.name();
@@ -136,9 +155,7 @@ pub fn run(job: &Job, tell: &dyn Fn(&str)) -> Result<Results> {
             tell(&format!("{:<28} {}", load.name(), shown.join(", ")));
         }
     }
-    drop(server);
-    remove(&job.dir)?;
-    Ok(results)
+    Ok(())
 }
 
 fn remove(dir: &Path) -> Result<()> {

@@ -17,14 +17,38 @@ pub enum Size {
     },
 }
 
+/// How much memory the server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// All tables fit into the caches of both access methods.
+    Fits,
+    /// The server is capped, page cache included, at about a third of the filled table with its index.
+    Exceeded,
+}
+
+impl Memory {
+    /// Megabytes that the server may have in all, for its own cache and for the extension's; `None` for no limit in all.
+    #[must_use]
+    pub const fn megabytes(self, size: Size) -> (Option<u64>, u64, u64) {
+        match (self, size) {
+            (Self::Fits, _) => (None, 512, 512),
+            (Self::Exceeded, Size::Full) => (Some(1024), 192, 320),
+            // What the processes themselves take leaves no room for less.
+            (Self::Exceeded, _) => (Some(288), 32, 64),
+        }
+    }
+}
+
 impl Size {
     /// Rows of the filled table.
     #[must_use]
-    pub const fn rows(self) -> u64 {
-        match self {
-            Self::Full => 5_000_000,
-            Self::Quick => 200_000,
-            Self::Tour { scale } => scale * 100_000,
+    pub const fn rows(self, memory: Memory) -> u64 {
+        match (self, memory) {
+            (Self::Full, Memory::Fits) => 2_500_000,
+            (Self::Full, Memory::Exceeded) => 20_000_000,
+            (Self::Quick, Memory::Fits) => 200_000,
+            (Self::Quick, Memory::Exceeded) => 4_000_000,
+            (Self::Tour { scale }, _) => scale * 100_000,
         }
     }
 
@@ -42,7 +66,7 @@ impl Size {
     #[must_use]
     pub const fn seconds(self) -> u64 {
         match self {
-            Self::Full => 30,
+            Self::Full => 15,
             Self::Quick => 4,
             Self::Tour { .. } => 10,
         }
@@ -88,13 +112,15 @@ pub struct Load {
     pub work: Work,
     /// Sessions.
     pub clients: usize,
-    /// Times the usual time that it runs.
+    /// Times the usual time that it runs. What runs longer than usual runs in the first repetition alone.
     pub stretch: u64,
+    /// With how much memory.
+    pub memory: Memory,
 }
 
 impl Load {
     const fn new(what: &'static str, table: Table, work: Work, clients: usize) -> Self {
-        Self { what, table, work, clients, stretch: 1 }
+        Self { what, table, work, clients, stretch: 1, memory: Memory::Fits }
     }
 
     /// The row's name.
@@ -112,7 +138,7 @@ const RANGE: &str = "\\set id random(1, :rows - 1000)\n\
 const UPDATE: &str = "\\set id random(1, :rows)\nUPDATE filled SET n = n + 1 WHERE id = :id;\n";
 
 /// Times the usual time that the long update runs: ten minutes in a full run, so that autovacuum comes by.
-const LONG: u64 = 20;
+const LONG: u64 = 40;
 
 /// All loads; a quick run leaves the long one out.
 #[must_use]
@@ -134,6 +160,13 @@ pub fn loads(size: Size, only: &[String]) -> Vec<Load> {
         Load::new("tpc-b", Table::Accounts, Work::TpcB, 4),
         Load::new("tpc-b", Table::Accounts, Work::TpcB, 16),
     ];
+    let cold = |what, script, clients| Load {
+        memory: Memory::Exceeded,
+        ..Load::new(what, Table::Filled, Work::Script(script), clients)
+    };
+    loads.push(cold("select-beyond-memory", SELECT, 4));
+    loads.push(cold("update-beyond-memory", UPDATE, 4));
+    loads.push(cold("update-beyond-memory", UPDATE, 16));
     if size == Size::Full {
         loads.push(Load { stretch: LONG, ..Load::new("update-long", Table::Filled, Work::Script(UPDATE), 4) });
     }
@@ -190,7 +223,7 @@ impl Table {
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn prepare(self, cluster: &Cluster, database: &str, work: Work, size: Size) -> Result<()> {
+    pub fn prepare(self, cluster: &Cluster, database: &str, work: Work, (size, memory): (Size, Memory)) -> Result<()> {
         let is_there = cluster.sql(database, &format!("SELECT to_regclass('{}') IS NOT NULL", self.names()[0]))? == "t";
         match self {
             Self::Inserted { indexes } => {
@@ -204,7 +237,7 @@ impl Table {
                 self.drop(cluster, database)?;
                 cluster.sql(database, "CREATE TABLE filled (id int PRIMARY KEY, n int, v text)")?;
                 if work != Work::Copy {
-                    let rows = size.rows();
+                    let rows = size.rows(memory);
                     let text = format!("INSERT INTO filled SELECT i, 0, {VALUE} FROM generate_series(1, {rows}) i");
                     cluster.sql(database, &text)?;
                     cluster.sql(database, "VACUUM ANALYZE filled")?;

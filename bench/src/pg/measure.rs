@@ -22,22 +22,23 @@ const SECTOR: u64 = 512;
 /// # Errors
 /// When a statement fails, or pgbench does not say what it did.
 pub fn load(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: &Path) -> Result<Measured> {
-    load.table.prepare(cluster, database, load.work, size)?;
+    let rows = size.rows(load.memory);
+    load.table.prepare(cluster, database, load.work, (size, load.memory))?;
     if load.work == Work::Copy {
-        write_rows(cluster, database, size)?;
+        write_rows(cluster, database, rows)?;
     }
     cluster.sql(database, "CHECKPOINT")?;
     let before = (position(cluster)?, written(cluster.data()));
     let mut measured = match load.work {
         Work::Copy => {
             let path = rows_file(cluster);
-            timed(cluster, database, &format!("COPY filled FROM '{}'", path.display()), size.rows())?
+            timed(cluster, database, &format!("COPY filled FROM '{}'", path.display()), rows)?
         }
-        Work::Scan => timed(cluster, database, "SELECT sum(n), max(v) FROM filled", size.rows())?,
+        Work::Scan => timed(cluster, database, "SELECT sum(n), max(v) FROM filled", rows)?,
         Work::Fill => {
             let start = Instant::now();
             load::fill(cluster, database, size)?;
-            Measured { ops: size.rows(), seconds: start.elapsed().as_secs_f64(), ..Measured::default() }
+            Measured { ops: rows, seconds: start.elapsed().as_secs_f64(), ..Measured::default() }
         }
         Work::Script(_) | Work::TpcB => pgbench(cluster, database, load, size, scratch)?,
     };
@@ -49,8 +50,8 @@ pub fn load(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch:
     measured.space_bytes = space(cluster, database, load.table)?;
     if load.work == Work::Copy {
         let count = cluster.sql(database, "SELECT count(*) FROM filled")?;
-        if count != size.rows().to_string() {
-            return Err(format!("{count} rows of {} are in the table", size.rows()).into());
+        if count != rows.to_string() {
+            return Err(format!("{count} rows of {rows} are in the table").into());
         }
         cluster.sql(database, "VACUUM ANALYZE filled")?;
         fs::remove_file(rows_file(cluster))?;
@@ -112,8 +113,8 @@ fn rows_file(cluster: &Cluster) -> PathBuf {
     cluster.data().join("rows.copy")
 }
 
-fn write_rows(cluster: &Cluster, database: &str, size: Size) -> Result<()> {
-    let (path, rows) = (rows_file(cluster), size.rows());
+fn write_rows(cluster: &Cluster, database: &str, rows: u64) -> Result<()> {
+    let path = rows_file(cluster);
     let sql = format!("COPY (SELECT i, 0, {VALUE} FROM generate_series(1, {rows}) i) TO '{}'", path.display());
     cluster.sql(database, &sql)?;
     Ok(())
@@ -137,7 +138,7 @@ fn pgbench(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: 
     let mut command = cluster.client("pgbench");
     command.args(["-n", "-M", "prepared", "--log", "-c", &load.clients.to_string(), "-T", &seconds.to_string()]);
     command.arg(format!("--log-prefix={}", prefix.display()));
-    command.args(["-D", &format!("rows={}", size.rows())]);
+    command.args(["-D", &format!("rows={}", size.rows(load.memory))]);
     if let Work::Script(script) = load.work {
         let path = scratch.join("script.sql");
         fs::write(&path, script)?;

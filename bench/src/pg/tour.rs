@@ -7,7 +7,7 @@ use ssd_pg_regress::cluster::{self, Cluster};
 use ssd_pg_regress::installation::Installation;
 use ssd_pg_regress::suite::AccessMethod;
 
-use super::load::{Load, Size, Table, Work, tour};
+use super::load::{Load, Memory, Size, Table, Work, tour};
 use super::{PEER, make_database, measure};
 use crate::Result;
 use crate::parent::{Results, Run};
@@ -102,7 +102,7 @@ impl Tour {
         let table = Table::Accounts.names()[0];
         let has_rows = format!("SELECT count(*) FROM {table}");
         let rows = if is_there { cluster.sql(&name, &has_rows).unwrap_or_default() } else { String::new() };
-        let expected = Size::Tour { scale: self.scale }.rows();
+        let expected = Size::Tour { scale: self.scale }.rows(Memory::Fits);
         if rows == expected.to_string() {
             return Ok(());
         }
