@@ -6,8 +6,10 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 pub static MEMTABLE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
 /// Count of memtables.
 pub static MEMTABLES: GucSetting<i32> = GucSetting::<i32>::new(4);
-/// Megabytes of the block cache.
-pub static BLOCK_CACHE_MB: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// Megabytes of the block cache; -1 takes as much as `shared_buffers`.
+pub static BLOCK_CACHE_MB: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// Whether files are read and written past the page cache.
+pub static DIRECT_IO: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// Count of compactors.
 pub static COMPACTION_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 /// Whether an update that changes no indexed column keeps the row's place.
@@ -39,9 +41,9 @@ pub fn register() {
     int(
         c"ssdlsm.block_cache_size",
         c"Size of the cache of blocks of files.",
-        c"Tables of ssdlsm do not use shared_buffers.",
+        c"Tables of ssdlsm do not use shared_buffers. -1 takes as much as these.",
         &BLOCK_CACHE_MB,
-        1,
+        -1,
         1 << 20,
         GucFlags::UNIT_MB,
     );
@@ -52,6 +54,14 @@ pub fn register() {
         &COMPACTION_WORKERS,
         1,
         16,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"ssdlsm.direct_io",
+        c"Reads and writes files past the page cache of the operating system.",
+        c"Then ssdlsm.block_cache_size is all the cache there is, and should be a large part of the memory.",
+        &DIRECT_IO,
+        GucContext::Postmaster,
         GucFlags::default(),
     );
     GucRegistry::define_bool_guc(

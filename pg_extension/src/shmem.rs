@@ -119,11 +119,18 @@ pub fn options() -> Options {
     Options {
         memtable_bytes: (guc::MEMTABLE_MB.get() as usize) << 20,
         memtables: guc::MEMTABLES.get() as usize,
-        cache_bytes: (guc::BLOCK_CACHE_MB.get() as usize) << 20,
+        cache_bytes: cache_bytes(),
+        direct_io: guc::DIRECT_IO.get(),
         // No threads are started for a host; it says that others than the one who waits will flush.
         background_threads: 1,
         ..Options::default()
     }
+}
+
+fn cache_bytes() -> usize {
+    // SAFETY: the server's setting, which is the same for the life of the postmaster.
+    let server_buffers = || unsafe { pg_sys::NBuffers as usize } * pg_sys::BLCKSZ as usize;
+    usize::try_from(guc::BLOCK_CACHE_MB.get()).map_or_else(|_| server_buffers(), |megabytes| megabytes << 20)
 }
 
 fn layout() -> Layout {
@@ -173,9 +180,7 @@ unsafe extern "C-unwind" fn startup() {
         }
         let region = pg_sys::ShmemInitStruct(c"ssdlsm region".as_ptr(), region_bytes(), &raw mut found).cast::<u8>();
         let region = region.add(region.align_offset(4096));
-        if !found {
-            std::ptr::write_bytes(region, 0, layout().size());
-        }
+        // The segment is new and zeroed by the kernel; to clear it here would touch all of it at every start.
         SHARED.store(shared.cast(), Ordering::Relaxed);
         let mut sound = false;
         let control = pg_sys::get_controlfile(pg_sys::DataDir, &raw mut sound);

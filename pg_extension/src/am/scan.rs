@@ -50,7 +50,9 @@ pub struct State {
     pub pending: Vec<Root>,
     /// Position in `pending`.
     pub at: usize,
-    /// The block that a sample scan is at.
+    /// A parallel scan: a block of this worker that does not follow on those before it.
+    held: Option<u32>,
+    /// The block that a sample scan is at; the first one of those that a parallel scan is at.
     pub block: Option<u32>,
     /// Blocks of the table at its start.
     pub blocks: u32,
@@ -131,6 +133,7 @@ pub unsafe extern "C-unwind" fn begin(
             worker: std::mem::zeroed(),
             pending: Vec::new(),
             at: 0,
+            held: None,
             block: None,
             blocks: 0,
         };
@@ -220,7 +223,7 @@ pub unsafe extern "C-unwind" fn rescan(
         let state = state(scan);
         state.restart((None, None));
         state.pending.clear();
-        (state.at, state.block, state.tids) = (0, None, None);
+        (state.at, state.block, state.held, state.tids) = (0, None, None, None);
         if base.rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 {
             count_scan(base.rs_rd);
         }
@@ -350,27 +353,50 @@ fn start(state: &mut State, direction: Direction) {
 unsafe fn advance_parallel(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
     // SAFETY: a parallel scan's descriptor begins with the server's own for blocks.
     unsafe {
-        let shared = (*scan).rs_parallel.cast::<pg_sys::ParallelBlockTableScanDescData>();
-        let rel = (*scan).rs_rd;
         loop {
             if state(scan).block.is_some() && advance(scan, ScanDirection::ForwardScanDirection, slot) {
                 return true;
             }
-            let state = state(scan);
-            let worker = &raw mut state.worker;
-            let block = if state.block.is_none() {
-                pg_sys::table_block_parallelscan_startblock_init(rel, worker, shared);
-                pg_sys::table_block_parallelscan_nextpage(rel, worker, shared)
-            } else {
-                pg_sys::table_block_parallelscan_nextpage(rel, worker, shared)
-            };
-            if block == pg_sys::InvalidBlockNumber {
-                state.block = None;
+            let Some(blocks) = next_chunk(scan) else {
+                state(scan).block = None;
                 return false;
-            }
-            state.block = Some(block);
-            state.restart_blocks(block..block + 1);
+            };
+            state(scan).restart_blocks(blocks);
         }
+    }
+}
+
+/// The next blocks of this worker, as many in a row as the server has given it: a scan of the engine begins with a search.
+unsafe fn next_chunk(scan: TableScanDesc) -> Option<std::ops::Range<u32>> {
+    // SAFETY: as above.
+    unsafe {
+        let shared = (*scan).rs_parallel.cast::<pg_sys::ParallelBlockTableScanDescData>();
+        let (rel, state) = ((*scan).rs_rd, state(scan));
+        let worker = &raw mut state.worker;
+        let next = || {
+            let block = pg_sys::table_block_parallelscan_nextpage(rel, worker, shared);
+            (block != pg_sys::InvalidBlockNumber).then_some(block)
+        };
+        if state.block.is_none() {
+            pg_sys::table_block_parallelscan_startblock_init(rel, worker, shared);
+        }
+        let start = match state.held.take() {
+            Some(block) => block,
+            None => next()?,
+        };
+        let mut blocks = start..start + 1;
+        while (*worker).phsw_chunk_remaining > 0 {
+            match next() {
+                Some(block) if block == blocks.end => blocks.end += 1,
+                // The table's first blocks come after its last where a scan began in its middle.
+                other => {
+                    state.held = other;
+                    break;
+                }
+            }
+        }
+        state.block = Some(start);
+        Some(blocks)
     }
 }
 
