@@ -127,7 +127,9 @@ pub fn options() -> Options {
     }
 }
 
-fn cache_bytes() -> usize {
+/// Size of the cache of blocks.
+#[must_use]
+pub fn cache_bytes() -> usize {
     // SAFETY: the server's setting, which is the same for the life of the postmaster.
     let server_buffers = || unsafe { pg_sys::NBuffers as usize } * pg_sys::BLCKSZ as usize;
     usize::try_from(guc::BLOCK_CACHE_MB.get()).map_or_else(|_| server_buffers(), |megabytes| megabytes << 20)

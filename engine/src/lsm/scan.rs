@@ -80,6 +80,7 @@ struct Cursor {
     from: Vec<u8>,
     to: Option<Vec<u8>>,
     direction: Direction,
+    read_ahead: ReadAhead,
     seqno: SeqNo,
     /// The generation that `parked` is of; `None` when it is lost.
     generation: Option<u64>,
@@ -131,6 +132,7 @@ impl Scan {
             from,
             to,
             direction,
+            read_ahead: ReadAhead::Auto,
             seqno,
             generation: None,
             parked: Vec::new(),
@@ -142,6 +144,12 @@ impl Scan {
             batch: Batch::of(FIRST_ROWS),
         };
         Self { lsm, snapshot, cursor }
+    }
+
+    /// Keeps all blocks that the scan will read in the cache. Otherwise those of a long scan are left out, since they would push
+    /// out what others need.
+    pub const fn fill_cache(&mut self) {
+        self.cursor.read_ahead = ReadAhead::FillCache;
     }
 
     /// The next row as (full key, value); `None` at the end.
@@ -188,6 +196,7 @@ impl Drop for Scan {
 }
 
 impl Cursor {
+    #[inline(never)]
     fn fill(&mut self, lsm: &Lsm, chooser: &mut impl Chooser) -> Result<()> {
         if self.place != Place::Start {
             self.batch.rows = (self.batch.rows * 2).min(ROWS_MAX);
@@ -239,12 +248,12 @@ impl Cursor {
         let range = (Bound::Included(&self.from[..]), self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
         for file in view.levels[0].iter().filter(|f| f.meta.overlaps_range(range)) {
             let reader = file.reader(&lsm.opener)?;
-            sources.push(Source::Table(SstIter::new(Arc::clone(reader), ReadAhead::Auto)));
+            sources.push(Source::Table(SstIter::new(Arc::clone(reader), self.read_ahead)));
         }
         for level in 1..LEVEL_COUNT {
             let files = view.version.overlapping(Level(level as u8), range);
             if !files.is_empty() {
-                sources.push(Source::Run(Run::of_level(Arc::clone(&view), level, files, ReadAhead::Auto)));
+                sources.push(Source::Run(Run::of_level(Arc::clone(&view), level, files, self.read_ahead)));
             }
         }
         self.range_deletes = lsm.range_deletes(&view, memtables.indices())?;
@@ -267,7 +276,7 @@ impl Cursor {
             }
             steps += 1;
             let last = if is_row { batch.last_key() } else { last_key.as_slice() };
-            let same_key = *place != Place::Start && key == last;
+            let same_key = *place != Place::Start && is_same(key, last);
             if trailer > bound || (same_key && *place == Place::AfterKey) {
                 return true;
             }
@@ -365,6 +374,12 @@ impl Cursor {
         }
         Ok(())
     }
+}
+
+/// Whether two keys are the same. Neighbours mostly differ near their ends, which is looked at first.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.last_chunk::<4>() == b.last_chunk::<4>() && a == b
 }
 
 /// Puts the sources away. The first of them are `memtables`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::base::ids::{TreeId, TxnId};
 use crate::base::key::{full_key, prefix_successor};
 use crate::error::{Error, Result};
-use crate::format::row_version::{RowVersion, Stamp, decode};
+use crate::format::row_version::{RowKind, RowVersion, Stamp, decode};
 use crate::lsm::merge::Direction;
 use crate::lsm::scan::{Choice, Chooser, Scan};
 use crate::mvcc::rows::RowStore;
@@ -31,9 +31,61 @@ pub struct RowScan {
     prefix_len: usize,
     tree: TreeId,
     snapshot: Snapshot,
-    /// For each row in the scan's batch, the writer of the next newer version.
-    newer: VecDeque<Option<Stamp>>,
+    newer: Newer,
     walk: Walk,
+    settled: Settled,
+}
+
+/// A transaction that had committed before the scan's snapshot: rows that were loaded together have the same writer, who
+/// need not be asked about for each.
+#[derive(Clone, Copy, Default)]
+struct Settled(Option<TxnId>);
+
+impl Settled {
+    /// Whether whoever wrote `version` is settled, or forgotten.
+    #[inline]
+    fn has_written(self, version: &RowVersion<'_>) -> bool {
+        version.stamp.is_none_or(|stamp| Some(stamp.txn) == self.0)
+    }
+
+    /// After `version` was seen with `snapshot`. What a transaction has written itself depends on the command, and where there
+    /// is no moment that is seen, answers change.
+    fn note(&mut self, version: &RowVersion<'_>, snapshot: &Snapshot, status: &dyn TxnStatus) {
+        if let (Snapshot::At(_), Some(stamp)) = (snapshot, version.stamp)
+            && !status.is_own(stamp.txn)
+        {
+            self.0 = Some(stamp.txn);
+        }
+    }
+}
+
+/// The writers of the next newer versions of the rows in the scan's batch. Few rows have one.
+#[derive(Default)]
+struct Newer {
+    /// Rows that have one, by their number in the scan.
+    of: VecDeque<(u64, Stamp)>,
+    pushed: u64,
+    taken: u64,
+}
+
+impl Newer {
+    /// The next row of the batch.
+    #[inline]
+    fn push(&mut self, newer: Option<Stamp>) {
+        if let Some(stamp) = newer {
+            self.of.push_back((self.pushed, stamp));
+        }
+        self.pushed += 1;
+    }
+
+    /// That of the next row that is returned.
+    #[inline]
+    fn take(&mut self) -> Option<Stamp> {
+        let row = self.taken;
+        self.taken += 1;
+        let (_, stamp) = self.of.pop_front_if(|(number, _)| *number == row)?;
+        Some(stamp)
+    }
 }
 
 /// A row of a scan.
@@ -51,7 +103,8 @@ struct RowChooser<'c> {
     snapshot: &'c Snapshot,
     status: &'c dyn TxnStatus,
     walk: &'c mut Walk,
-    newer: &'c mut VecDeque<Option<Stamp>>,
+    settled: &'c mut Settled,
+    newer: &'c mut Newer,
     passed: &'c mut Vec<TxnId>,
     tree: TreeId,
 }
@@ -59,15 +112,14 @@ struct RowChooser<'c> {
 impl Chooser for RowChooser<'_> {
     #[inline]
     fn choose(&mut self, first: bool, _key: &[u8], value: &[u8]) -> Result<Choice> {
-        if first {
-            *self.walk = Walk::default();
-        }
         let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
-        let seen = self.walk.step(&version, self.snapshot, self.status)?;
-        self.passed.extend(self.walk.passed);
-        if seen == Seen::Row {
-            self.newer.push_back(self.walk.newer);
-        }
+        // Most rows by far: everybody sees the newest version.
+        let seen = if first && version.kind == RowKind::Put && self.settled.has_written(&version) {
+            self.newer.push(None);
+            Seen::Row
+        } else {
+            self.judge(first, &version)?
+        };
         Ok(match seen {
             Seen::Row if *self.snapshot == Snapshot::Any => Choice::RowAndOlder,
             Seen::Row => Choice::Row,
@@ -77,6 +129,23 @@ impl Chooser for RowChooser<'_> {
     }
 }
 
+impl RowChooser<'_> {
+    #[inline(never)]
+    fn judge(&mut self, first: bool, version: &RowVersion<'_>) -> Result<Seen> {
+        if first {
+            *self.walk = Walk::default();
+        }
+        let seen = self.walk.step(version, self.snapshot, self.status)?;
+        self.passed.extend(self.walk.passed);
+        if seen == Seen::Row {
+            self.settled.note(version, self.snapshot, self.status);
+            self.newer.push(self.walk.newer);
+        }
+        Ok(seen)
+    }
+}
+
+#[cold]
 fn bad_version(tree: TreeId, what: &str) -> Error {
     Error::corruption(std::path::Path::new(""), 0, format!("{tree}: {what}"))
 }
@@ -94,8 +163,15 @@ impl RowStore {
         let from = range.from.map_or_else(|| prefix.clone(), |key| full_key(tree, key));
         let to = range.to.map_or_else(|| prefix_successor(&prefix), |key| Some(full_key(tree, key)));
         let scan = Scan::unanchored(Arc::clone(self.lsm()), from, to, direction);
-        let (newer, walk) = (VecDeque::new(), Walk::default());
-        Ok(RowScan { scan, prefix_len: prefix.len(), tree, snapshot, newer, walk })
+        Ok(RowScan {
+            scan,
+            prefix_len: prefix.len(),
+            tree,
+            snapshot,
+            newer: Newer::default(),
+            walk: Walk::default(),
+            settled: Settled::default(),
+        })
     }
 
     /// Keys that cut `range` of `tree` into up to `parts` parts with about as many bytes each, for scans by several
@@ -118,13 +194,19 @@ impl RowScan {
     ///
     /// # Errors
     /// I/O, corruption; the scan may not be used any more then.
+    #[inline]
     pub fn next(&mut self, status: &dyn TxnStatus, passed: &mut Vec<TxnId>) -> Result<Option<ScannedRow<'_>>> {
-        let Self { scan, snapshot, newer, walk, tree, prefix_len } = self;
-        let mut chooser = RowChooser { snapshot, status, walk, newer, passed, tree: *tree };
+        let Self { scan, snapshot, newer, walk, settled, tree, prefix_len } = self;
+        let mut chooser = RowChooser { snapshot, status, walk, settled, newer, passed, tree: *tree };
         let Some((key, value)) = scan.next_chosen(&mut chooser)? else { return Ok(None) };
-        let newer = newer.pop_front().flatten();
+        let newer = newer.take();
         let version = decode(value).map_err(|what| bad_version(*tree, what))?;
         Ok(Some(ScannedRow { key: &key[*prefix_len..], version, newer }))
+    }
+
+    /// As [`Scan::fill_cache`].
+    pub const fn fill_cache(&mut self) {
+        self.scan.fill_cache();
     }
 
     /// The snapshot that the scan reads with.

@@ -35,6 +35,8 @@ const CHUNK_FIRST: usize = 256 << 10;
 pub enum ReadAhead {
     /// Through the cache; a long forward walk reads ahead, up to 1 MiB at a time, past the cache.
     Auto,
+    /// Through the cache, however long the walk: for what is small beside it and will be read again.
+    FillCache,
     /// Whatever is cached from the cache, the rest past it, in chunks of so many bytes: for reading whole files once.
     Compaction(usize),
 }
@@ -44,6 +46,10 @@ impl ReadAhead {
     #[must_use]
     pub fn of_merge(streams: usize) -> Self {
         Self::Compaction(merge_chunk(streams))
+    }
+
+    const fn is_compaction(self) -> bool {
+        matches!(self, Self::Compaction(_))
     }
 }
 
@@ -229,7 +235,7 @@ impl<'c> SstIter<'c> {
     pub fn read_op(&mut self, handle: &BlockHandle) -> Option<IoOp> {
         let end = self.reader.properties().data_end;
         let private = self.private.get_or_insert_with(Private::new);
-        (self.mode == ReadAhead::Auto).then(|| private.window.request(&self.reader.blocks, handle, end))
+        (!self.mode.is_compaction()).then(|| private.window.request(&self.reader.blocks, handle, end))
     }
 
     /// Keeps what the last [`read_op`](Self::read_op) read.
@@ -402,7 +408,7 @@ impl<'c> SstIter<'c> {
     ) -> Result<T> {
         let blocks = &self.reader.blocks;
         let handle = self.reader.partition_handle(partition)?;
-        if self.mode == ReadAhead::Auto {
+        if !self.mode.is_compaction() {
             let hint = self.reader.index_hints.get(partition);
             let block = blocks.block_hinted(cache, &handle, BlockType::Index, hint)?;
             return blocks.checked(&handle, IndexBlock::parse(&block).and_then(|index| look(&index)));
@@ -425,12 +431,13 @@ impl<'c> SstIter<'c> {
         if !forward {
             self.end_walk();
         }
-        let compaction = matches!(self.mode, ReadAhead::Compaction(_));
+        let compaction = self.mode.is_compaction();
         if compaction && let Some(frame) = cache.peek(self.reader.blocks.key(handle), BlockKind::Data) {
             return self.take_frame(handle, frame);
         }
         let windows = self.private.as_ref().map_or(0, |private| private.window.reads());
-        if forward && !self.streaming && (compaction || windows >= WINDOWS_MAX) {
+        let wants_stream = compaction || (self.mode == ReadAhead::Auto && windows >= WINDOWS_MAX);
+        if forward && !self.streaming && wants_stream {
             self.start_stream(handle)?;
         }
         let Self { reader, block, loaded, parked, streaming, private, .. } = self;
@@ -469,7 +476,7 @@ impl<'c> SstIter<'c> {
 
     fn start_stream(&mut self, handle: &BlockHandle) -> Result<()> {
         let (first, longest) = match self.mode {
-            ReadAhead::Auto => (CHUNK_FIRST, CHUNK_MAX),
+            ReadAhead::Auto | ReadAhead::FillCache => (CHUNK_FIRST, CHUNK_MAX),
             ReadAhead::Compaction(chunk) => (chunk, chunk),
         };
         let private = self.private.get_or_insert_with(Private::new);

@@ -162,7 +162,7 @@ proptest! {
         prop_assert_eq!(summary.size, reader.file_len());
         prop_assert_eq!((summary.entries, summary.smallest), (entries.len() as u64, entries[0].0.clone()));
         prop_assert_eq!(summary.largest, entries[entries.len() - 1].0.clone());
-        for mode in [ReadAhead::Auto, ReadAhead::of_merge(1)] {
+        for mode in [ReadAhead::Auto, ReadAhead::FillCache, ReadAhead::of_merge(1)] {
             let mut iter = SstIter::new(Arc::clone(&reader), mode);
             iter.first(&cache).unwrap();
             for entry in &entries {
@@ -212,7 +212,7 @@ fn large_files_have_several_partitions_and_chunks() {
     let mut checked = 0;
     reader.verify(&mut |bytes| checked = bytes).unwrap();
     assert_eq!(checked, summary.size);
-    for mode in [ReadAhead::Auto, ReadAhead::of_merge(1)] {
+    for mode in [ReadAhead::Auto, ReadAhead::FillCache, ReadAhead::of_merge(1)] {
         let mut iter = SstIter::new(Arc::clone(&reader), mode);
         iter.first(&cache).unwrap();
         for entry in &entries {
@@ -289,7 +289,7 @@ fn jumbo_entries_pass() {
         write(&env, options(), entries);
         let (reader, cache) = (open(&env), cache(32));
         reader.verify(&mut |_| {}).unwrap();
-        for mode in [ReadAhead::Auto, ReadAhead::of_merge(1)] {
+        for mode in [ReadAhead::Auto, ReadAhead::FillCache, ReadAhead::of_merge(1)] {
             let mut iter = SstIter::new(Arc::clone(&reader), mode);
             iter.first(&cache).unwrap();
             for entry in entries {

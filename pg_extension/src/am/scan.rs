@@ -14,10 +14,12 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::relation::tree_of;
 use super::slot;
-use crate::error::OrRaise;
+use crate::error::{self, OrRaise};
 use crate::ffi::externs;
 use crate::link;
+use crate::ops::numbers;
 use crate::ops::tid::{Root, Tid};
+use crate::shmem;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
@@ -56,6 +58,8 @@ pub struct State {
     pub block: Option<u32>,
     /// Blocks of the table at its start.
     pub blocks: u32,
+    /// The table is so small that all of it may stay in the cache of blocks.
+    fits_cache: bool,
 }
 
 impl State {
@@ -136,6 +140,7 @@ pub unsafe extern "C-unwind" fn begin(
             held: None,
             block: None,
             blocks: 0,
+            fits_cache: fits_cache(tree_of(rel)),
         };
         (*scan).state = Box::into_raw(Box::new(state));
         (*scan).callback.func = Some(drop_state);
@@ -152,6 +157,12 @@ pub unsafe extern "C-unwind" fn begin(
     }
 }
 
+/// Whether a scan may fill the cache with the table: up to half of it.
+fn fits_cache(tree: TreeId) -> bool {
+    let bytes = numbers::extent(link::lsm(), tree).or_raise().bytes;
+    bytes <= shmem::cache_bytes() as u64 / 2
+}
+
 /// `pgstat_count_heap_scan`.
 unsafe fn count_scan(rel: pg_sys::Relation) {
     // SAFETY: the relation is open.
@@ -166,6 +177,7 @@ unsafe fn count_scan(rel: pg_sys::Relation) {
 ///
 /// # Safety
 /// `rel` is an open relation.
+#[inline]
 pub unsafe fn count_block(rel: pg_sys::Relation) {
     // SAFETY: the caller's promise.
     if let Some(counts) = unsafe { counts(rel) } {
@@ -178,6 +190,7 @@ pub unsafe fn count_block(rel: pg_sys::Relation) {
 ///
 /// # Safety
 /// `rel` is an open relation.
+#[inline]
 pub unsafe fn counts<'c>(rel: pg_sys::Relation) -> Option<&'c mut pg_sys::PgStat_TableCounts> {
     // SAFETY: the caller's promise; as the server's macro does.
     unsafe {
@@ -278,6 +291,7 @@ unsafe fn matches_keys(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
 ///
 /// # Safety
 /// As [`next`].
+#[inline]
 pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot: *mut TupleTableSlot) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
@@ -299,14 +313,24 @@ pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot:
         let Some((_, rows)) = &mut state.running else { return false };
         let mut passed = Vec::new();
         let found = loop {
-            let Some(row) = rows.next(&status, &mut passed).or_raise() else { break None };
+            // Not by `or_raise`, which would move the row.
+            let row = match rows.next(&status, &mut passed) {
+                Ok(Some(row)) => row,
+                Ok(None) => break None,
+                Err(failed) => error::raise(&failed),
+            };
             let Some(root) = Root::from_key(row.key) else { continue };
             let tid = Tid { root, number: row.version.number };
-            let place = (root.block, tid.encode().ip_posid);
-            if state.tids.is_some_and(|(from, to)| place < from || place > to) {
-                continue;
+            if let Some((from, to)) = state.tids {
+                let place = (root.block, tid.encode().ip_posid);
+                if place < from || place > to {
+                    continue;
+                }
             }
-            let (_, bytes) = crate::ops::read::row_of(&row.version).or_raise();
+            let bytes = match crate::ops::read::row_of(&row.version) {
+                Ok((_, bytes)) => bytes,
+                Err(failed) => error::raise(&failed),
+            };
             slot::store(slot, (*rel).rd_id, tid, (row.version.stamp, row.newer), bytes);
             if (*scan).rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN == 0
                 && pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
@@ -346,7 +370,10 @@ fn start(state: &mut State, direction: Direction) {
         }
     }
     let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
-    let rows = link::process().store.scan(state.tree, range, direction, state.snapshot.clone()).or_raise();
+    let mut rows = link::process().store.scan(state.tree, range, direction, state.snapshot.clone()).or_raise();
+    if state.fits_cache {
+        rows.fill_cache();
+    }
     state.running = Some((direction, rows));
 }
 

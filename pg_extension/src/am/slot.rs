@@ -94,6 +94,13 @@ unsafe extern "C-unwind" fn release(slot: *mut TupleTableSlot) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn clear(slot: *mut TupleTableSlot) {
+    // SAFETY: as above.
+    unsafe { empty(slot) };
+}
+
+/// Lets go of what `slot` has.
+#[inline]
+unsafe fn empty(slot: *mut TupleTableSlot) {
     // SAFETY: as above; a tuple that is to be freed was made by `materialize`.
     unsafe {
         let ours = ours(slot);
@@ -187,22 +194,30 @@ unsafe extern "C-unwind" fn copy_minimal_tuple(slot: *mut TupleTableSlot) -> pg_
 }
 
 /// Room for `len` bytes in the slot's buffer.
+#[inline]
 unsafe fn room(slot: &mut Slot, len: usize) -> *mut u8 {
     if slot.capacity < len {
-        // SAFETY: guarded; the buffer is ours.
-        unsafe {
-            if !slot.buffer.is_null() {
-                pg_sys::pfree(slot.buffer.cast());
-                (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
-            }
-            let capacity = len.next_power_of_two().max(256);
-            slot.buffer = pg_sys::MemoryContextAlloc(slot.base.base.tts_mcxt, capacity).cast();
-            slot.capacity = capacity;
-        }
+        // SAFETY: the slot is live.
+        unsafe { grow(slot, len) };
     }
     slot.buffer
 }
 
+#[cold]
+unsafe fn grow(slot: &mut Slot, len: usize) {
+    // SAFETY: guarded; the buffer is ours.
+    unsafe {
+        if !slot.buffer.is_null() {
+            pg_sys::pfree(slot.buffer.cast());
+            (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
+        }
+        let capacity = len.next_power_of_two().max(256);
+        slot.buffer = pg_sys::MemoryContextAlloc(slot.base.base.tts_mcxt, capacity).cast();
+        slot.capacity = capacity;
+    }
+}
+
+#[inline]
 unsafe fn point_at_buffer(slot: *mut TupleTableSlot, len: usize) {
     // SAFETY: the callers have filled `len` bytes of the buffer.
     unsafe {
@@ -224,7 +239,7 @@ unsafe fn point_at_buffer(slot: *mut TupleTableSlot, len: usize) {
 unsafe fn store_heap(slot: *mut TupleTableSlot, tuple: HeapTuple) {
     // SAFETY: both are live; the tuple is not in our buffer.
     unsafe {
-        clear(slot);
+        empty(slot);
         let len = (*tuple).t_len as usize;
         let to = room(ours(slot), len);
         ptr::copy_nonoverlapping((*tuple).t_data.cast::<u8>(), to, len);
@@ -237,6 +252,7 @@ unsafe fn store_heap(slot: *mut TupleTableSlot, tuple: HeapTuple) {
 ///
 /// # Safety
 /// `slot` is a live slot with the relation's row type.
+#[inline]
 pub unsafe fn store(
     slot: *mut TupleTableSlot,
     table: pg_sys::Oid,
@@ -256,7 +272,7 @@ pub unsafe fn store(
     // SAFETY: the caller's promise; the buffer has the room that `decode` asks for.
     unsafe {
         debug_assert!(is_ours(slot), "a slot of another access method");
-        clear(slot);
+        empty(slot);
         let to = room(ours(slot), len);
         tuple::decode(row, &header, to);
         (*slot).tts_tableOid = table;

@@ -44,10 +44,13 @@ pub struct Dirty {
 ///
 /// # Errors
 /// Corruption-like, for a speculative version without its token.
+#[inline]
 pub fn row_of<'v>(version: &RowVersion<'v>) -> Result<(u32, &'v [u8])> {
-    if version.kind != RowKind::Speculative {
-        return Ok((0, version.payload));
-    }
+    if version.kind != RowKind::Speculative { Ok((0, version.payload)) } else { speculative(version) }
+}
+
+#[cold]
+fn speculative<'v>(version: &RowVersion<'v>) -> Result<(u32, &'v [u8])> {
     let bad = || Error::corruption(std::path::Path::new(""), 0, "a speculative row has no token");
     let (token, row) = version.payload.split_first_chunk::<4>().ok_or_else(bad)?;
     Ok((u32::from_le_bytes(*token), row))

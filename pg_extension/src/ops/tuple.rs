@@ -18,6 +18,7 @@ const HAS_NULL: u16 = 1;
 const BITS: usize = 23;
 
 /// Bytes of the header and the bitmap, aligned as the server aligns them.
+#[inline]
 const fn header_len(natts: usize, has_null: bool) -> usize {
     let bits = if has_null { natts.div_ceil(8) } else { 0 };
     (BITS + bits).next_multiple_of(8)
@@ -56,6 +57,7 @@ pub unsafe fn encode(tuple: pg_sys::HeapTuple, out: &mut Vec<u8>) {
 }
 
 /// Length of the heap tuple of a row; `None` for bytes that are no row.
+#[inline]
 #[must_use]
 pub fn heap_len(row: &[u8]) -> Option<usize> {
     let word = u16::from_le_bytes(*row.first_chunk()?);
@@ -68,6 +70,7 @@ pub fn heap_len(row: &[u8]) -> Option<usize> {
 ///
 /// # Safety
 /// `row` is one that `heap_len` knows the length of, and `to` has that much room.
+#[inline]
 pub unsafe fn decode(row: &[u8], header: &Header, to: *mut u8) {
     let word = u16::from_le_bytes([row[0], row[1]]);
     let (natts, flags) = (word & NATTS, word >> FLAGS_SHIFT);
