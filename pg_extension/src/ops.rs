@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod groups;
+pub mod neighbours;
 pub mod numbers;
 pub mod read;
 pub mod tid;

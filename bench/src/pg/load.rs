@@ -34,7 +34,7 @@ impl Memory {
             (Self::Fits, _) => (None, 512, 512),
             (Self::Exceeded, Size::Full) => (Some(1024), 192, 320),
             // What the processes themselves take leaves no room for less.
-            (Self::Exceeded, _) => (Some(288), 32, 64),
+            (Self::Exceeded, _) => (Some(448), 32, 64),
         }
     }
 }
@@ -47,7 +47,7 @@ impl Size {
             (Self::Full, Memory::Fits) => 2_500_000,
             (Self::Full, Memory::Exceeded) => 20_000_000,
             (Self::Quick, Memory::Fits) => 200_000,
-            (Self::Quick, Memory::Exceeded) => 4_000_000,
+            (Self::Quick, Memory::Exceeded) => 6_000_000,
             (Self::Tour { scale }, _) => scale * 100_000,
         }
     }
@@ -94,7 +94,7 @@ pub enum Work {
     Copy,
     /// `pgbench -i` makes the tables anew.
     Fill,
-    /// All rows are read, in the order of the table.
+    /// All rows are read, in the order of the table, over and over.
     Scan,
     /// A script of pgbench runs over and over.
     Script(&'static str),
@@ -132,6 +132,7 @@ impl Load {
 
 const INSERT: &str = "\\set k random(1, 1000000000)\n\\set a :k % 1000\n\\set b :k % 7\n\\set c random(1, 1000000000)\n\
     INSERT INTO inserted VALUES (:k, :a, :b, :c, repeat('x', 80));\n";
+pub(super) const SCAN: &str = "SELECT sum(n), max(v) FROM filled;\n";
 const SELECT: &str = "\\set id random(1, :rows)\nSELECT v FROM filled WHERE id = :id;\n";
 const RANGE: &str = "\\set id random(1, :rows - 1000)\n\
     SELECT sum(n), max(v) FROM filled WHERE id BETWEEN :id AND :id + 999;\n";

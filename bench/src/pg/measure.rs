@@ -34,7 +34,10 @@ pub fn load(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch:
             let path = rows_file(cluster);
             timed(cluster, database, &format!("COPY filled FROM '{}'", path.display()), rows)?
         }
-        Work::Scan => timed(cluster, database, "SELECT sum(n), max(v) FROM filled", rows)?,
+        Work::Scan => {
+            let scans = pgbench(cluster, database, load, size, scratch)?;
+            Measured { ops: scans.ops * rows, ..scans }
+        }
         Work::Fill => {
             let start = Instant::now();
             load::fill(cluster, database, size)?;
@@ -139,7 +142,12 @@ fn pgbench(cluster: &Cluster, database: &str, load: &Load, size: Size, scratch: 
     command.args(["-n", "-M", "prepared", "--log", "-c", &load.clients.to_string(), "-T", &seconds.to_string()]);
     command.arg(format!("--log-prefix={}", prefix.display()));
     command.args(["-D", &format!("rows={}", size.rows(load.memory))]);
-    if let Work::Script(script) = load.work {
+    let script = match load.work {
+        Work::Script(script) => Some(script),
+        Work::Scan => Some(load::SCAN),
+        _ => None,
+    };
+    if let Some(script) = script {
         let path = scratch.join("script.sql");
         fs::write(&path, script)?;
         command.arg("-f").arg(path);

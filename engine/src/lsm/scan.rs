@@ -182,6 +182,13 @@ impl Scan {
         Ok(Some(batch.row(batch.at - 1)))
     }
 
+    /// The row that was returned last; `None` before the first and after the last one.
+    #[must_use]
+    pub fn current(&self) -> Option<(&[u8], &[u8])> {
+        let batch = &self.cursor.batch;
+        batch.at.checked_sub(1).map(|at| batch.row(at))
+    }
+
     fn release(&mut self) {
         if let Some(handle) = self.snapshot.take() {
             self.lsm.release_snapshot(handle);

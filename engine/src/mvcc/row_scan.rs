@@ -34,6 +34,8 @@ pub struct RowScan {
     newer: Newer,
     walk: Walk,
     settled: Settled,
+    /// That of the row which was returned last.
+    last_newer: Option<Stamp>,
 }
 
 /// A transaction that had committed before the scan's snapshot: rows that were loaded together have the same writer, who
@@ -171,6 +173,7 @@ impl RowStore {
             newer: Newer::default(),
             walk: Walk::default(),
             settled: Settled::default(),
+            last_newer: None,
         })
     }
 
@@ -196,12 +199,22 @@ impl RowScan {
     /// I/O, corruption; the scan may not be used any more then.
     #[inline]
     pub fn next(&mut self, status: &dyn TxnStatus, passed: &mut Vec<TxnId>) -> Result<Option<ScannedRow<'_>>> {
-        let Self { scan, snapshot, newer, walk, settled, tree, prefix_len } = self;
+        let Self { scan, snapshot, newer, walk, settled, tree, prefix_len, last_newer } = self;
         let mut chooser = RowChooser { snapshot, status, walk, settled, newer, passed, tree: *tree };
         let Some((key, value)) = scan.next_chosen(&mut chooser)? else { return Ok(None) };
-        let newer = newer.take();
+        *last_newer = newer.take();
         let version = decode(value).map_err(|what| bad_version(*tree, what))?;
-        Ok(Some(ScannedRow { key: &key[*prefix_len..], version, newer }))
+        Ok(Some(ScannedRow { key: &key[*prefix_len..], version, newer: *last_newer }))
+    }
+
+    /// The row that [`next`](Self::next) returned last; `None` before the first.
+    ///
+    /// # Errors
+    /// Corruption.
+    pub fn current(&self) -> Result<Option<ScannedRow<'_>>> {
+        let Some((key, value)) = self.scan.current() else { return Ok(None) };
+        let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
+        Ok(Some(ScannedRow { key: &key[self.prefix_len..], version, newer: self.last_newer }))
     }
 
     /// As [`Scan::fill_cache`].

@@ -4,35 +4,87 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexFetchTableData, ItemPointer, TupleTableSlot};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::owned::own;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
 use crate::link;
+use crate::ops::neighbours::{self, Neighbours};
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
 use crate::xact::ids::{narrow, widen};
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
+/// Our state.
+#[repr(C)]
+struct Fetch {
+    base: IndexFetchTableData,
+    /// The row that was fetched last.
+    last: Option<Root>,
+    /// Made when rows come in the order of the table; null before. In `context`.
+    neighbours: *mut Neighbours,
+    context: pg_sys::MemoryContext,
+}
+
+impl Fetch {
+    /// What reads ahead, once two rows that lie side by side have been fetched.
+    unsafe fn neighbours(&mut self, root: Root) -> Option<&mut Neighbours> {
+        let last = self.last.replace(root);
+        // SAFETY: guarded. The context goes with the fetch, or with the one it was begun in.
+        unsafe {
+            if self.neighbours.is_null() {
+                last.and_then(|last| neighbours::way(last, root))?;
+                self.context = pg_sys::AllocSetContextCreateInternal(
+                    pg_sys::GetMemoryChunkContext((&raw mut *self).cast()),
+                    c"ssdlsm rows in order".as_ptr(),
+                    0,
+                    1 << 10,
+                    8 << 10,
+                );
+                let outer = pg_sys::MemoryContextSwitchTo(self.context);
+                self.neighbours = own(Neighbours::default());
+                pg_sys::MemoryContextSwitchTo(outer);
+            }
+            Some(&mut *self.neighbours)
+        }
+    }
+}
+
 /// Begins to fetch.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchTableData {
     // SAFETY: guarded.
     unsafe {
-        let data = pg_sys::palloc0(size_of::<IndexFetchTableData>()).cast::<IndexFetchTableData>();
-        (*data).rel = rel;
-        data
+        let fetch = pg_sys::palloc(size_of::<Fetch>()).cast::<Fetch>();
+        let base = IndexFetchTableData { rel };
+        fetch.write(Fetch { base, last: None, neighbours: std::ptr::null_mut(), context: std::ptr::null_mut() });
+        fetch.cast()
     }
 }
 
-/// Starts over: there is nothing to let go of.
-pub unsafe extern "C-unwind" fn reset(_data: *mut IndexFetchTableData) {}
+/// Starts over.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn reset(data: *mut IndexFetchTableData) {
+    // SAFETY: from `begin`.
+    unsafe {
+        if let Some(neighbours) = (*data.cast::<Fetch>()).neighbours.as_mut() {
+            neighbours.forget();
+        }
+    }
+}
 
 /// Ends.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn end(data: *mut IndexFetchTableData) {
     // SAFETY: from `begin`.
-    unsafe { pg_sys::pfree(data.cast()) };
+    unsafe {
+        let fetch = data.cast::<Fetch>();
+        if !(*fetch).context.is_null() {
+            pg_sys::MemoryContextDelete((*fetch).context);
+        }
+        pg_sys::pfree(fetch.cast());
+    }
 }
 
 /// The version of the row at the root `tid` that `snapshot` sees; writes its place to `tid`.
@@ -58,7 +110,26 @@ pub unsafe extern "C-unwind" fn tuple(
         let Some(Tid { root, .. }) = Tid::decode(&*tid) else { return false };
         let (lsm, tree, status) = (link::lsm(), tree_of(rel), Status::new(snapshot));
         let mut found = Found::default();
-        let there = match convert(snapshot) {
+        let converted = convert(snapshot);
+        // Serializable transactions lock each version before they look at it.
+        if matches!(converted, Snapshot::At(_))
+            && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
+            && let Some(neighbours) = (*data.cast::<Fetch>()).neighbours(root)
+        {
+            let row = match neighbours.find(&link::process().store, (tree, root), &converted, &status) {
+                Ok(row) => row,
+                Err(failed) => crate::error::raise(&failed),
+            };
+            if let Some(row) = row {
+                let place = Tid { root, number: row.version.number };
+                let (_, bytes) = read::row_of(&row.version).or_raise();
+                super::scan::count_block(rel);
+                slot::store(slot, (*rel).rd_id, place, (row.version.stamp, row.newer), bytes);
+                *tid = place.encode();
+                return true;
+            }
+        }
+        let there = match converted {
             Snapshot::Dirty => {
                 let dirty = read::fetch_dirty(lsm, (tree, root), &status, &mut found).or_raise();
                 let given = &mut *snapshot;

@@ -1,0 +1,115 @@
+//! Rows that are asked for one after the other in the order of the table, as by an index whose order is that of the rows: read
+//! ahead by a scan instead of one by one.
+//!
+//! A scan that is begun with a snapshot of one moment shows each row as a single read with the same snapshot does. A row that the
+//! scan does not have may still be asked for by itself, which also says why it is not there.
+
+use ssd_engine::Result;
+use ssd_engine::base::ids::TreeId;
+use ssd_engine::lsm::merge::Direction;
+use ssd_engine::mvcc::row_scan::{KeyRange, RowScan, ScannedRow};
+use ssd_engine::mvcc::rows::RowStore;
+use ssd_engine::mvcc::snapshot::Snapshot;
+use ssd_engine::mvcc::status::TxnStatus;
+
+use super::tid::Root;
+
+/// So many rows in order make it likely that more will follow.
+const RUN: u32 = 4;
+/// Rows of the scan that are passed over to get to the one that is asked for. With more of them single reads are as good.
+const SKIP_MAX: usize = 8;
+/// Blocks that lie between two rows which still count as neighbours.
+const BLOCKS_MAX: u32 = 1;
+
+/// What was asked for lately, and the scan that reads ahead.
+#[derive(Default)]
+pub struct Neighbours {
+    last: Option<Root>,
+    /// Rows in order before this one.
+    run: u32,
+    scan: Option<(RowScan, Direction)>,
+    /// The way of the present run.
+    direction: Option<Direction>,
+}
+
+/// Which way it is from one row to a neighbour; `None` when it is none.
+#[must_use]
+pub fn way(from: Root, to: Root) -> Option<Direction> {
+    if from.block.abs_diff(to.block) > BLOCKS_MAX || from == to {
+        return None;
+    }
+    Some(if from < to { Direction::Forward } else { Direction::Backward })
+}
+
+impl Neighbours {
+    /// Whether the row at `root` continues a run that is worth a scan.
+    fn is_run(&mut self, root: Root) -> Option<Direction> {
+        let way = self.last.replace(root).and_then(|last| way(last, root));
+        if way.is_none() || way != self.direction {
+            (self.run, self.direction, self.scan) = (0, way, None);
+            return None;
+        }
+        self.run += 1;
+        way.filter(|_| self.run >= RUN)
+    }
+
+    /// The row at `root` of `tree` as `snapshot` sees it; `None` when it has to be asked for by itself. All calls are with one
+    /// snapshot of the host's, whose command may go on.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn find(
+        &mut self,
+        store: &RowStore,
+        (tree, root): (TreeId, Root),
+        snapshot: &Snapshot,
+        status: &dyn TxnStatus,
+    ) -> Result<Option<ScannedRow<'_>>> {
+        if !matches!(snapshot, Snapshot::At(_)) {
+            return Ok(None);
+        }
+        let Some(direction) = self.is_run(root) else { return Ok(None) };
+        if self.scan.as_ref().is_none_or(|(scan, _)| scan.snapshot() != snapshot) {
+            self.scan = Some((begin(store, (tree, root), snapshot, direction)?, direction));
+        }
+        let Some((scan, _)) = &mut self.scan else { return Ok(None) };
+        let mut at = scan.current()?.and_then(|row| Root::from_key(row.key));
+        let mut passed = Vec::new();
+        for _ in 0..SKIP_MAX {
+            if at.is_some_and(|at| at == root || (at > root) == (direction == Direction::Forward)) {
+                break;
+            }
+            at = scan.next(status, &mut passed)?.and_then(|row| Root::from_key(row.key));
+            if at.is_none() {
+                break;
+            }
+        }
+        if at != Some(root) {
+            if at.is_none_or(|at| (at < root) == (direction == Direction::Forward)) {
+                // At its end, or too far behind: single reads are as good for a while.
+                (self.scan, self.run) = (None, 0);
+            }
+            return Ok(None);
+        }
+        let Some((scan, _)) = &self.scan else { return Ok(None) };
+        scan.current()
+    }
+
+    /// Starts over.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn begin(store: &RowStore, (tree, root): (TreeId, Root), snapshot: &Snapshot, direction: Direction) -> Result<RowScan> {
+    let key = root.key();
+    // The end of a range is not in it: the successor of a key is the key with a zero byte behind it.
+    let after = [&key[..], &[0]].concat();
+    let range = match direction {
+        Direction::Forward => KeyRange { from: Some(&key), to: None },
+        Direction::Backward => KeyRange { from: None, to: Some(&after) },
+    };
+    let mut scan = store.scan(tree, range, direction, snapshot.clone())?;
+    scan.fill_cache();
+    Ok(scan)
+}
