@@ -23,6 +23,9 @@ use crate::shmem;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
+/// Blocks that a worker of a parallel scan takes at least.
+const CHUNK_MIN: u32 = 16;
+
 /// Our scan.
 #[repr(C)]
 pub struct Scan {
@@ -393,7 +396,8 @@ unsafe fn advance_parallel(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bo
     }
 }
 
-/// The next blocks of this worker, as many in a row as the server has given it: a scan of the engine begins with a search.
+/// The next blocks of this worker: as many in a row as the server gives it, and in a small table, where it gives single ones,
+/// some of them, because a scan of the engine begins with a search.
 unsafe fn next_chunk(scan: TableScanDesc) -> Option<std::ops::Range<u32>> {
     // SAFETY: as above.
     unsafe {
@@ -412,7 +416,7 @@ unsafe fn next_chunk(scan: TableScanDesc) -> Option<std::ops::Range<u32>> {
             None => next()?,
         };
         let mut blocks = start..start + 1;
-        while (*worker).phsw_chunk_remaining > 0 {
+        while (*worker).phsw_chunk_remaining > 0 || blocks.end - blocks.start < CHUNK_MIN {
             match next() {
                 Some(block) if block == blocks.end => blocks.end += 1,
                 // The table's first blocks come after its last where a scan began in its middle.
