@@ -1,20 +1,18 @@
 //! The engine's world as the server's operators see it: file operations show as wait events, reads are counted and timed.
 //!
-//! A wrapper around the best world of this machine. What it counts is of this process, in blocks of the server's size, so that
+//! A wrapper around another world. What it counts is of this process, in blocks of the server's size, so that
 //! `am/counts.rs` can tell reads of the device from hits of the cache. The files inside are handed to queues bare: a queue that has
 //! threads must not show their waits as this process's.
 
 use std::any::Any;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgrx::pg_sys;
 use ssd_engine::Result;
-use ssd_engine::env::{
-    DirLock, Env, File, IoDone, IoOp, IoQueue, OpenMode, SharedMap, Thread, default_env,
-};
+use ssd_engine::env::{DirLock, Env, File, IoDone, IoOp, IoQueue, OpenMode, SharedMap, Thread};
 
 use crate::wait_event::{self, show};
 
@@ -39,12 +37,10 @@ pub fn reads() -> Reads {
     Reads { blocks: BLOCKS_READ.load(Ordering::Relaxed), micros: READ_MICROS.load(Ordering::Relaxed) }
 }
 
-/// The world, made at the first call in a process.
+/// The world `inner`, watched.
 #[must_use]
-pub fn env() -> Arc<dyn Env> {
-    static ENV: OnceLock<Arc<Watched>> = OnceLock::new();
-    let env: &Arc<Watched> = ENV.get_or_init(|| Arc::new(Watched { inner: default_env() }));
-    Arc::<Watched>::clone(env)
+pub fn watched(inner: Arc<dyn Env>) -> Arc<dyn Env> {
+    Arc::new(Watched { inner })
 }
 
 struct Watched {

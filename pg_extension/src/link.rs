@@ -14,6 +14,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use ssd_engine::base::ids::{Lsn, TreeId};
 use ssd_engine::db::hosted::{HostParts, attach_hosted, open_hosted, region_is_open};
+use ssd_engine::env::default_env;
 use ssd_engine::lsm::Lsm;
 use ssd_engine::lsm::hosted::{Host, Job, Placed, Wait};
 use ssd_engine::lsm::row_host::TreeKind;
@@ -88,7 +89,7 @@ pub fn lsm() -> &'static Arc<Lsm> {
 }
 
 fn open_or_attach() -> Result<Arc<Lsm>> {
-    let (region, options) = (shmem::region(), Options { env: Some(io::env()), ..shmem::options() });
+    let (region, options) = (shmem::region(), Options { env: Some(io::watched(default_env())), ..shmem::options() });
     let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows) };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
