@@ -16,7 +16,7 @@ use ssd_engine::env::{DirLock, Env, File, IoDone, IoOp, IoQueue, OpenMode, Share
 
 use crate::wait_event::{self, show};
 
-/// Blocks that this process has read from files.
+/// Blocks that this process has read from files with rows.
 static BLOCKS_READ: AtomicU64 = AtomicU64::new(0);
 /// Microseconds that it took; only while `track_io_timing` is on.
 static READ_MICROS: AtomicU64 = AtomicU64::new(0);
@@ -50,6 +50,8 @@ struct Watched {
 struct WatchedFile {
     inner: Arc<dyn File>,
     clock: Arc<dyn Env>,
+    /// It has rows, and reads of it count; the others are the engine's own books.
+    has_rows: bool,
 }
 
 struct WatchedQueue {
@@ -60,13 +62,13 @@ struct WatchedQueue {
 }
 
 /// Runs `read`, which tells how many bytes it has read, as a wait.
-fn timed<T>(clock: &dyn Env, event: u32, read: impl FnOnce() -> T, bytes: impl FnOnce(&T) -> usize) -> T {
+fn timed<T>(clock: &dyn Env, event: u32, read: impl FnOnce() -> (T, usize)) -> T {
     // SAFETY: a setting of this process.
     let started = unsafe { pg_sys::track_io_timing }.then(|| clock.now());
     let shown = show(event);
-    let out = read();
+    let (out, bytes) = read();
     drop(shown);
-    let blocks = bytes(&out).div_ceil(pg_sys::BLCKSZ as usize) as u64;
+    let blocks = bytes.div_ceil(pg_sys::BLCKSZ as usize) as u64;
     BLOCKS_READ.fetch_add(blocks, Ordering::Relaxed);
     if let (Some(started), true) = (started, blocks > 0) {
         READ_MICROS.fetch_add(clock.now().saturating_sub(started).as_micros() as u64, Ordering::Relaxed);
@@ -85,8 +87,11 @@ impl File for WatchedFile {
         self.inner.len()
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        let read = || self.inner.read_at(buf, offset);
-        timed(&*self.clock, wait_event::READ, read, |read| *read.as_ref().unwrap_or(&0))
+        timed(&*self.clock, wait_event::READ, || {
+            let read = self.inner.read_at(buf, offset);
+            let bytes = if self.has_rows { *read.as_ref().unwrap_or(&0) } else { 0 };
+            (read, bytes)
+        })
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let _shown = show(wait_event::WRITE);
@@ -148,15 +153,13 @@ impl IoQueue for WatchedQueue {
         self.inner.push(tag, op)
     }
     fn wait(&mut self, min: usize, out: &mut Vec<IoDone>) -> Result<()> {
-        let (before, writes) = (out.len(), self.writes);
-        let read = |out: &Vec<IoDone>| {
-            let done = out[before..].iter().filter(|_| !writes);
-            done.map(|done| done.result.as_ref().map_or(0, |&bytes| bytes)).sum()
-        };
-        let inner = &mut self.inner;
-        let event = if writes { wait_event::WRITE } else { wait_event::READ };
-        let (result, _) = timed(&*self.clock, event, || (inner.wait(min, out), &*out), |(_, out)| read(out));
-        result
+        let (before, writes, event) = (out.len(), self.writes, self.event());
+        timed(&*self.clock, event, || {
+            let waited = self.inner.wait(min, out);
+            let read = out[before..].iter().filter(|_| !writes);
+            let bytes = read.map(|done| *done.result.as_ref().unwrap_or(&0)).sum();
+            (waited, bytes)
+        })
     }
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
@@ -169,7 +172,8 @@ impl Env for Watched {
     }
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
         let inner = self.inner.open(path, mode)?;
-        Ok(Arc::new(WatchedFile { inner, clock: Arc::clone(&self.inner) }))
+        let has_rows = path.extension().is_some_and(|extension| extension == "sst");
+        Ok(Arc::new(WatchedFile { inner, clock: Arc::clone(&self.inner), has_rows }))
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.inner.rename(from, to)
