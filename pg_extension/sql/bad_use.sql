@@ -32,11 +32,9 @@ SELECT reloptions FROM pg_class WHERE oid = 't'::regclass;
 ALTER TABLE t RESET (fillfactor);
 SELECT reloptions FROM pg_class WHERE oid = 't'::regclass;
 -- Commands.
-SELECT told('CREATE INDEX ON t USING ssdlsm (a)');
 SELECT told('CREATE TABLE p (a int) PARTITION BY RANGE (a) USING ssdlsm');
 SELECT told('CREATE ACCESS METHOD mine TYPE TABLE HANDLER int4in');
 SELECT told('DROP ACCESS METHOD ssdlsm');
-SELECT told('DROP EXTENSION ssdlsm');
 SELECT told('SELECT ssdlsm_table_size(''pg_class'')');
 SELECT told('SELECT ssdlsm_table_size(''nowhere'')');
 -- Rows.

@@ -14,8 +14,8 @@ SELECT ssdlsm_table_size('sized') BETWEEN 1500000 AND 4000000 AS as_large, ssdls
 SELECT ssdlsm_table_size('small') < 100000 AS is_small;
 SELECT relid::regclass, schemaname, row_bytes > 1500000 AS has_rows, other_bytes > 1000000 AS has_index
 FROM ssdlsm_tables WHERE relname = 'sized';
-SELECT level, files >= 0 AS counted, bytes > 0 = (files > 0) AS bytes, raw_bytes > 0 = (files > 0) AS raw,
-    entries > 0 = (files > 0) AS entries, compacting_files <= files AS busy
+SELECT level, files >= 0 AS counted, (bytes > 0) = (files > 0) AS bytes, (raw_bytes > 0) = (files > 0) AS raw,
+    (entries > 0) = (files > 0) AS entries, compacting_files <= files AS busy
 FROM ssdlsm_stat_levels ORDER BY level;
 SELECT bool_and(name ~ '^\d+\.sst$') AS names, bool_and(bytes > 0 AND raw_bytes > 0) AS sizes,
     bool_and(created BETWEEN '2020-01-01' AND clock_timestamp() + '1 minute') AS times, sum(entries) > 50000 AS entries

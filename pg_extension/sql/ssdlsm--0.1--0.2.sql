@@ -3,6 +3,8 @@
 -- Complain if the script is sourced in psql rather than by ALTER EXTENSION.
 \echo Use "ALTER EXTENSION ssdlsm UPDATE TO '0.2'" to load this file. \quit
 
+COMMENT ON FUNCTION ssdlsm_handler(internal) IS 'ssdlsm table access method handler';
+
 -- Sizes. As with pg_relation_size(), everybody may ask for the size of a table, and members of pg_read_all_stats (as is pg_monitor) for
 -- what all databases have together.
 

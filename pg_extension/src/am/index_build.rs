@@ -195,6 +195,7 @@ pub unsafe extern "C-unwind" fn range_scan(
                 }
                 let Some(found) = found else { continue };
                 rows += 1.0;
+                tracked.count_row();
                 if maker.form(group.root, &found, values.as_mut_ptr(), nulls.as_mut_ptr()) {
                     let mut tid = Tid::of_root(group.root).encode();
                     let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -246,13 +247,18 @@ impl Tracked {
         Self { table, block: None, progress }
     }
 
+    /// A row that the scan returns.
+    unsafe fn count_row(&self) {
+        // SAFETY: the table is open.
+        if let Some(counts) = unsafe { super::scan::counts(self.table) } {
+            counts.t_tuples_returned += 1;
+        }
+    }
+
     /// Comes to the row at `root`.
     unsafe fn at(&mut self, root: Root) {
         // SAFETY: the table is open.
         unsafe {
-            if let Some(counts) = super::scan::counts(self.table) {
-                counts.t_tuples_returned += 1;
-            }
             if self.block.replace(root.block) != Some(root.block) {
                 super::scan::count_block(self.table);
                 if let Some(progress) = &mut self.progress {
@@ -325,6 +331,7 @@ pub unsafe extern "C-unwind" fn validate_scan(
             tracked.at(group.root);
             let Some(found) = choose_seen(&group, &converted, &status) else { continue };
             (*state).htups += 1.0;
+            tracked.count_row();
             if indexed.has(group.root) || !maker.form(group.root, &found, values.as_mut_ptr(), nulls.as_mut_ptr()) {
                 continue;
             }

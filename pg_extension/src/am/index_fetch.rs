@@ -26,6 +26,9 @@ pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchT
 }
 
 /// Starts over: there is nothing to let go of.
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn reset(_data: *mut IndexFetchTableData) {}
 
 /// Ends.

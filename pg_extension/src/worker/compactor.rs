@@ -39,7 +39,7 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
             Ok(false) => {
                 collect(&mut collected_at);
                 idle += 1;
-                if idle % SWEEP_EVERY == 0 {
+                if idle.is_multiple_of(SWEEP_EVERY) {
                     sweep_locks();
                 }
                 IDLE_MS

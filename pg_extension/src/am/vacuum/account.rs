@@ -9,12 +9,12 @@ use pgrx::PgLogLevel;
 use pgrx::pg_sys::{self, IndexBulkDeleteResult, VacuumParams};
 
 /// When a VACUUM began, and what was counted then.
-pub struct Account {
+pub(super) struct Account {
     verbose: bool,
     log_above_ms: i32,
     is_wraparound: bool,
     /// All rows were asked for to be frozen.
-    pub aggressive: bool,
+    pub(super) aggressive: bool,
     table: String,
     started: pg_sys::TimestampTz,
     buffers: pg_sys::BufferUsage,
@@ -23,23 +23,23 @@ pub struct Account {
 }
 
 /// What it did.
-pub struct Outcome<'o> {
+pub(super) struct Outcome<'o> {
     /// Blocks that ctids have reached.
-    pub blocks: u64,
+    pub(super) blocks: u64,
     /// Rows whose end everybody sees.
-    pub removed: u64,
+    pub(super) removed: u64,
     /// Rows there are.
-    pub live: u64,
+    pub(super) live: u64,
     /// Rows whose end not everybody sees.
-    pub recently_dead: u64,
+    pub(super) recently_dead: u64,
     /// What is older than this and has ended is removed.
-    pub oldest: pg_sys::TransactionId,
+    pub(super) oldest: pg_sys::TransactionId,
     /// `relfrozenxid` before and after.
-    pub frozen: (pg_sys::TransactionId, pg_sys::TransactionId),
+    pub(super) frozen: (pg_sys::TransactionId, pg_sys::TransactionId),
     /// Each index with what was done in it; none when indexes were left alone.
-    pub indexes: &'o [(String, *mut IndexBulkDeleteResult)],
+    pub(super) indexes: &'o [(String, *mut IndexBulkDeleteResult)],
     /// Indexes were left alone because that was asked for.
-    pub is_bypassed: bool,
+    pub(super) is_bypassed: bool,
 }
 
 /// Text of the server's own in memory that lives for the command.
@@ -56,7 +56,7 @@ unsafe fn text(from: *const std::ffi::c_char) -> String {
 /// # Safety
 /// `rel` is open.
 #[must_use]
-pub unsafe fn name_of(rel: pg_sys::Relation) -> String {
+pub(super) unsafe fn name_of(rel: pg_sys::Relation) -> String {
     // SAFETY: the caller's promise.
     unsafe { text((*(*rel).rd_rel).relname.data.as_ptr()) }
 }
@@ -66,7 +66,7 @@ impl Account {
     ///
     /// # Safety
     /// `rel` is open.
-    pub unsafe fn begin(rel: pg_sys::Relation, params: &VacuumParams, aggressive: bool) -> Self {
+    pub(super) unsafe fn begin(rel: pg_sys::Relation, params: &VacuumParams, aggressive: bool) -> Self {
         // SAFETY: guarded; the caller's promise.
         unsafe {
             let database = text(pg_sys::get_database_name(pg_sys::MyDatabaseId));
@@ -92,7 +92,7 @@ impl Account {
     }
 
     /// Gives the account, when somebody wants it.
-    pub fn end(self, outcome: &Outcome<'_>) {
+    pub(super) fn end(self, outcome: &Outcome<'_>) {
         // SAFETY: asks for the time.
         let micros = unsafe { pg_sys::GetCurrentTimestamp() } - self.started;
         let is_logged = self.log_above_ms >= 0 && micros >= i64::from(self.log_above_ms) * 1000;
