@@ -180,11 +180,7 @@ pub fn log_position() -> Lsn {
     let in_recovery = in_recovery();
     // SAFETY: see the externs.
     Lsn(unsafe {
-        if in_recovery {
-            externs::GetXLogReplayRecPtr(std::ptr::null_mut())
-        } else {
-            externs::GetXLogInsertEndRecPtr()
-        }
+        if in_recovery { externs::GetXLogReplayRecPtr(std::ptr::null_mut()) } else { externs::GetXLogInsertEndRecPtr() }
     })
 }
 

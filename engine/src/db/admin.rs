@@ -7,8 +7,8 @@ use crate::cache::CacheStats;
 use crate::db::engine::{Engine, not_empty};
 use crate::db::open::list_if_there;
 use crate::error::Result;
-use crate::lsm::stats::Counter;
 pub use crate::lsm::report::LevelStats;
+use crate::lsm::stats::Counter;
 use crate::manifest::Manifest;
 use crate::wal::LogStats;
 

@@ -226,7 +226,8 @@ impl Lsm {
         if data_end == 0 {
             return Ok((0, 0));
         }
-        let share = |whole: u64| (u128::from(whole) * u128::from(end.saturating_sub(start)) / u128::from(data_end)) as u64;
+        let share =
+            |whole: u64| (u128::from(whole) * u128::from(end.saturating_sub(start)) / u128::from(data_end)) as u64;
         Ok((share(meta.size), share(meta.entries)))
     }
 

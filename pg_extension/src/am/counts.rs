@@ -31,8 +31,8 @@ pub fn block(counts: Option<&mut pg_sys::PgStat_TableCounts>) {
         pg_sys::pgBufferUsage.shared_blks_hit += fetched - read;
         pg_sys::pgBufferUsage.shared_blks_read += read;
         if pg_sys::VacuumCostActive {
-            let cost = (fetched - read) * i64::from(pg_sys::VacuumCostPageHit)
-                + read * i64::from(pg_sys::VacuumCostPageMiss);
+            let cost =
+                (fetched - read) * i64::from(pg_sys::VacuumCostPageHit) + read * i64::from(pg_sys::VacuumCostPageMiss);
             pg_sys::VacuumCostBalance = pg_sys::VacuumCostBalance.saturating_add(cost.min(1 << 20) as i32);
         }
         if now.micros != before.micros {

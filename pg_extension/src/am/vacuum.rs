@@ -240,8 +240,7 @@ unsafe fn vacuum_indexes(
         for &index in indexes {
             let mut info = info(index, alive);
             let state = std::ptr::from_mut(&mut *alive).cast();
-            let stats =
-                pg_sys::index_bulk_delete(&raw mut info, std::ptr::null_mut(), Some(entry_is_dead), state);
+            let stats = pg_sys::index_bulk_delete(&raw mut info, std::ptr::null_mut(), Some(entry_is_dead), state);
             done.push((name_of(index), stats));
         }
         progress::set_all([

@@ -16,9 +16,9 @@ use ssd_engine::lsm::Lsm;
 
 use super::tid::{BLOCK_MAX, Root, SLOTS};
 use super::write::Batch;
+use crate::error;
 use crate::link::{self, NUMBER_TREE};
 use crate::shmem::{self, Lock, NUMBER_LOCKS, NUMBER_SLOTS, NumberSlot};
-use crate::error;
 
 /// Blocks reserved at first, and at most, at once.
 const RESERVE_MIN: u64 = 8;

@@ -62,8 +62,11 @@ pub(super) fn run(stage: &Stage<'_>) -> Result<Count> {
     let source = copy_tests(&stage.order.work)?;
     let tests = scheduled(&source.join("schedule"))?;
     let named = &stage.order.tests;
-    let all: Vec<&str> =
-        [UNLOADED].into_iter().chain(tests.iter().map(String::as_str)).chain([WAITS, BEFORE_CRASH, AFTER_CRASH]).collect();
+    let all: Vec<&str> = [UNLOADED]
+        .into_iter()
+        .chain(tests.iter().map(String::as_str))
+        .chain([WAITS, BEFORE_CRASH, AFTER_CRASH])
+        .collect();
     if let Some(unknown) = named.iter().find(|name| !all.contains(&name.as_str())) {
         return Err(Failure::new(format!("there is no test `{unknown}` in the extension suite"))
             .hint(format!("its tests: {}", all.join(" "))));

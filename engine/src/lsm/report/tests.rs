@@ -48,7 +48,10 @@ fn memory_and_files_of_a_tree_are_told_apart() {
     assert_eq!((small.files, large.files), (1, 1));
     let total: u64 = lsm.level_stats().unwrap().iter().map(|level| level.bytes).sum();
     // The catalogue's tree may be there, too; each share is rounded down.
-    assert!(small.bytes + large.bytes <= total && small.bytes + large.bytes > total - total / 10, "{small:?} {large:?}");
+    assert!(
+        small.bytes + large.bytes <= total && small.bytes + large.bytes > total - total / 10,
+        "{small:?} {large:?}"
+    );
     let ratio = large.bytes as f64 / small.bytes as f64;
     assert!((2.5..3.5).contains(&ratio), "{ratio}");
     assert!((900..1100).contains(&small.entries) && (2800..3200).contains(&large.entries), "{small:?} {large:?}");

@@ -121,10 +121,8 @@ impl Account {
     fn rows(&self, out: &mut String, outcome: &Outcome<'_>) {
         let Outcome { blocks, removed, live, recently_dead, .. } = outcome;
         let _ = writeln!(out, "pages: 0 removed, {blocks} remain, {blocks} scanned (100.00% of total)");
-        let _ = writeln!(
-            out,
-            "tuples: {removed} removed, {live} remain, {recently_dead} are dead but not yet removable"
-        );
+        let _ =
+            writeln!(out, "tuples: {removed} removed, {live} remain, {recently_dead} are dead but not yet removable");
         // SAFETY: reads a counter under its lock.
         let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value as u32;
         let oldest = u32::from(outcome.oldest);

@@ -14,7 +14,8 @@ const EXPECTED: &str = "LWLock SsdlsmMemtable";
 /// How long it may take until it does.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Far more rows than memtables of 1 MB have room for.
-const FILL: &str = "CREATE TABLE filled USING ssdlsm AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 200000) g";
+const FILL: &str =
+    "CREATE TABLE filled USING ssdlsm AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 200000) g";
 
 /// Workers that are stopped; they go on when this is dropped.
 struct Stopped(Vec<String>);
