@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::lsm::busy::BusyFiles;
 use crate::lsm::compaction::pieces::SplitMerges;
 use crate::lsm::control::{Control, MemtableList};
-use crate::lsm::hosted::Host;
+use crate::lsm::hosted::{Host, Wait};
 use crate::lsm::install::Obsolete;
 use crate::lsm::memtable::{MemtableParts, Memtables};
 use crate::lsm::publish::PublishQueue;
@@ -54,6 +54,7 @@ pub mod output;
 pub mod publish;
 pub mod queues;
 pub mod rate_limit;
+pub mod report;
 pub mod rotate;
 pub mod row_host;
 pub mod scan;
@@ -360,11 +361,13 @@ impl Lsm {
             return Ok(());
         }
         self.control().work.notify();
-        if self.options.background_threads == 0 {
-            self.env.sleep(Duration::from_millis(1));
-        } else {
-            self.control().progress.wait(seen, Duration::from_millis(100));
-        }
+        self.waiting(Wait::Memtable, || {
+            if self.options.background_threads == 0 {
+                self.env.sleep(Duration::from_millis(1));
+            } else {
+                self.control().progress.wait(seen, Duration::from_millis(100));
+            }
+        });
         Ok(())
     }
 }

@@ -45,10 +45,22 @@ pub fn report(error: &Error, level: PgLogLevel) {
     if !causes.is_empty() {
         report = report.set_detail(causes);
     }
-    if !error.hint().is_empty() {
-        report = report.set_hint(error.hint());
+    let hint = if error.hint().is_empty() { hint_of(error) } else { error.hint() };
+    if !hint.is_empty() {
+        report = report.set_hint(hint);
     }
     report.report(level);
+}
+
+/// What to do about an error of the engine that has no hint of its own.
+fn hint_of(error: &Error) -> &'static str {
+    match error.class() {
+        Class::Corruption => {
+            "Restore a backup. The command \"ssd-engine verify\" tells what is damaged in a stopped server's directory ssdlsm."
+        }
+        Class::Io if error.is_no_space() => "Check free disk space. Work goes on by itself once there is some.",
+        _ => "",
+    }
 }
 
 /// Raises that `what` is not supported.
@@ -58,6 +70,7 @@ pub fn unsupported(what: &str) -> ! {
         format!("access method \"ssdlsm\" does not support {what}"),
         "ssdlsm",
     )
+    .set_hint("The list of what is not supported is docs/compatibility.md in the source of ssdlsm.")
     .report(PgLogLevel::ERROR);
     unreachable!("an error does not return")
 }

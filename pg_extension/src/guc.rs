@@ -1,6 +1,7 @@
 //! Settings.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys;
 
 /// Megabytes of one memtable.
 pub static MEMTABLE_MB: GucSetting<i32> = GucSetting::<i32>::new(16);
@@ -72,4 +73,7 @@ pub fn register() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    // A setting with a wrong name is an error, not one that nobody reads.
+    // SAFETY: guarded; the name is copied.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"ssdlsm".as_ptr()) };
 }

@@ -12,9 +12,12 @@ pub mod ffi;
 pub mod guc;
 pub mod handler;
 pub mod hooks;
+pub mod io;
 pub mod link;
+pub mod operators;
 pub mod ops;
 pub mod shmem;
+pub mod wait_event;
 pub mod wal;
 pub mod worker;
 pub mod xact;
@@ -25,12 +28,12 @@ use pgrx::pg_sys;
 /// Called when the library is loaded: by the postmaster when it is preloaded, which is the only way that works.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn _PG_init() {
-    guc::register();
     // SAFETY: set by the postmaster before it loads libraries.
     if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-        // The handler says what is missing, once a table is used.
+        // Whatever uses the engine says what is missing; most settings could not be defined any more.
         return;
     }
+    guc::register();
     error::forward_log();
     shmem::install_hooks();
     wal::register();

@@ -14,22 +14,23 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use ssd_engine::base::ids::{Lsn, TreeId};
 use ssd_engine::db::hosted::{HostParts, attach_hosted, open_hosted, region_is_open};
+use ssd_engine::env::default_env;
 use ssd_engine::lsm::Lsm;
-use ssd_engine::lsm::hosted::{Host, Placed};
+use ssd_engine::lsm::hosted::{Host, Job, Placed, Wait};
 use ssd_engine::lsm::row_host::TreeKind;
 use ssd_engine::mvcc::latch::RowLatches;
 use ssd_engine::mvcc::row_locks::RowLocks;
 use ssd_engine::mvcc::rows::RowStore;
 use ssd_engine::wal::{Appended, Log};
-use ssd_engine::{Error, Result};
+use ssd_engine::{Error, Options, Result};
 
 use crate::error::{self, OrRaise};
 use crate::ffi::externs;
 use crate::ops::trees;
-use crate::shmem::{self, Lock};
-use crate::wal;
+use crate::shmem::{self, Lock, Tranche};
 use crate::xact::aborted::ABORTED_TREE;
 use crate::xact::garbage::Rows;
+use crate::{io, wait_event, wal};
 
 /// The tree that takes row locks the table in memory has no room for.
 pub const LOCK_TREE: TreeId = TreeId(1);
@@ -88,15 +89,15 @@ pub fn lsm() -> &'static Arc<Lsm> {
 }
 
 fn open_or_attach() -> Result<Arc<Lsm>> {
-    let (region, options) = (shmem::region(), shmem::options());
+    let (region, options) = (shmem::region(), Options { env: Some(io::watched(default_env())), ..shmem::options() });
     let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows) };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
     } else {
         let lsm = open_hosted(&directory(), options, region, parts)?;
         RowLocks::new(Arc::clone(&lsm), LOCK_TREE).recover_kept()?;
-        // SAFETY: see the externs. In recovery that is for its end.
-        if shmem::shared().crashed.load(Ordering::SeqCst) != 0 && !unsafe { externs::RecoveryInProgress() } {
+        // In recovery that is for its end.
+        if shmem::shared().crashed.load(Ordering::SeqCst) != 0 && !in_recovery() {
             trees::reset_unlogged(&lsm)?;
         }
         Ok(lsm)
@@ -113,6 +114,7 @@ pub fn writer() -> &'static Process {
     if !unsafe { pg_sys::IsUnderPostmaster } {
         error::unsupported("changes in single-user mode");
     }
+    let mut shown = None;
     for _ in 0..ARMING_MS_MAX / 10 {
         let shared = shmem::shared();
         let joined = Lock::Attach.with(|| {
@@ -127,9 +129,11 @@ pub fn writer() -> &'static Process {
             return process;
         }
         check_for_interrupts();
+        shown.get_or_insert_with(|| wait_event::show(wait_event::of(Tranche::Guardian)));
         // SAFETY: a pause.
         unsafe { pg_sys::pg_usleep(10_000) };
     }
+    drop(shown);
     error::fail(
         PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
         "the guardian of ssdlsm does not run, so that rows cannot be changed",
@@ -158,6 +162,13 @@ pub fn check_for_interrupts() {
     }
 }
 
+/// Whether the server is still (or, a standby, always) in recovery.
+#[must_use]
+pub fn in_recovery() -> bool {
+    // SAFETY: see the externs.
+    unsafe { externs::RecoveryInProgress() }
+}
+
 /// Makes the server's log stable up to `upto`; in recovery, notes that it must be replayed to there.
 pub fn flush_log(upto: Lsn) {
     // SAFETY: guarded; every caller's position is one that the log has reached.
@@ -166,13 +177,10 @@ pub fn flush_log(upto: Lsn) {
 
 /// Everything logged (in recovery: replayed) so far lies below.
 pub fn log_position() -> Lsn {
+    let in_recovery = in_recovery();
     // SAFETY: see the externs.
     Lsn(unsafe {
-        if externs::RecoveryInProgress() {
-            externs::GetXLogReplayRecPtr(std::ptr::null_mut())
-        } else {
-            externs::GetXLogInsertEndRecPtr()
-        }
+        if in_recovery { externs::GetXLogReplayRecPtr(std::ptr::null_mut()) } else { externs::GetXLogInsertEndRecPtr() }
     })
 }
 
@@ -206,6 +214,21 @@ impl Host for Server {
     }
     fn at_work(&self) {
         crate::worker::at_work();
+    }
+    fn wait_began(&self, wait: Wait) {
+        wait_event::set(wait_event::of(match wait {
+            Wait::Memtable => Tranche::Memtable,
+            Wait::Turn => Tranche::Throttle,
+        }));
+    }
+    fn wait_ended(&self) {
+        wait_event::end();
+    }
+    fn job_began(&self, job: Job) {
+        crate::worker::job_begins(job);
+    }
+    fn job_ended(&self) {
+        crate::worker::job_ends();
     }
     fn flushes_itself(&self) -> bool {
         FLUSHES.load(Ordering::Relaxed)

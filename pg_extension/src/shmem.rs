@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
@@ -23,8 +23,38 @@ pub const LATCHES: usize = 256;
 pub const NUMBER_LOCKS: usize = 16;
 /// Relations whose row numbers are kept in shared memory at once; others are looked up in the engine again.
 pub const NUMBER_SLOTS: usize = 4096;
-const TRANCHE: &CStr = c"ssdlsm";
-const LOCKS: usize = 2 + LATCHES + NUMBER_LOCKS;
+
+/// What locks are for. Each tranche has its name in `pg_stat_activity`; those that stand for a wait inside the engine have a lock
+/// that nobody takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Tranche {
+    /// Opening the engine and attaching to it.
+    Open = 0,
+    /// Joining and leaving the writers.
+    Writers = 1,
+    /// Row latches.
+    Row = 2,
+    /// Places of new rows.
+    Places = 3,
+    /// The wait for a memtable with room.
+    Memtable = 4,
+    /// The wait of a writer that is slowed.
+    Throttle = 5,
+    /// The wait for the guardian.
+    Guardian = 6,
+}
+
+/// For each tranche its name and the count of its locks.
+const TRANCHES: [(&CStr, usize); 7] = [
+    (c"SsdlsmOpen", 1),
+    (c"SsdlsmWriters", 1),
+    (c"SsdlsmRow", LATCHES),
+    (c"SsdlsmPlaces", NUMBER_LOCKS),
+    (c"SsdlsmMemtable", 1),
+    (c"SsdlsmThrottle", 1),
+    (c"SsdlsmGuardian", 1),
+];
 
 /// Where a relation's next row goes.
 #[repr(C)]
@@ -60,13 +90,16 @@ pub struct Shared {
     pub guardian_latch: AtomicPtr<pg_sys::Latch>,
     /// Redo pointer up to which everything is in files.
     pub flushed_for: AtomicU64,
+    /// When this life of the shared memory began, as the server's timestamps have it: what is counted is counted since then.
+    pub made_at: AtomicI64,
     /// Where relations' next rows go.
     pub numbers: [NumberSlot; NUMBER_SLOTS],
 }
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
 static REGION: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
-static LOCK_ARRAY: AtomicPtr<pg_sys::LWLockPadded> = AtomicPtr::new(std::ptr::null_mut());
+static LOCK_ARRAYS: [AtomicPtr<pg_sys::LWLockPadded>; TRANCHES.len()] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; TRANCHES.len()];
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
@@ -84,19 +117,21 @@ pub enum Lock {
 }
 
 impl Lock {
-    fn index(self) -> usize {
+    /// The tranche, and which of its locks it is.
+    const fn place(self) -> (Tranche, usize) {
         match self {
-            Self::Open => 0,
-            Self::Attach => 1,
-            Self::Row(number) => 2 + number % LATCHES,
-            Self::Numbers(number) => 2 + LATCHES + number % NUMBER_LOCKS,
+            Self::Open => (Tranche::Open, 0),
+            Self::Attach => (Tranche::Writers, 0),
+            Self::Row(number) => (Tranche::Row, number % LATCHES),
+            Self::Numbers(number) => (Tranche::Places, number % NUMBER_LOCKS),
         }
     }
 
     fn pointer(self) -> *mut pg_sys::LWLock {
-        let array = LOCK_ARRAY.load(Ordering::Relaxed);
-        // SAFETY: the array has `LOCKS` locks for the life of the process.
-        unsafe { &raw mut (*array.add(self.index())).lock }
+        let (tranche, index) = self.place();
+        let array = LOCK_ARRAYS[tranche as usize].load(Ordering::Relaxed);
+        // SAFETY: the array has as many locks as `TRANCHES` says, for the life of the process.
+        unsafe { &raw mut (*array.add(index)).lock }
     }
 
     /// Runs `work` with the lock held exclusively.
@@ -164,7 +199,9 @@ unsafe extern "C-unwind" fn request() {
         }
         pg_sys::RequestAddinShmemSpace(region_bytes());
         pg_sys::RequestAddinShmemSpace(size_of::<Shared>() + 64);
-        pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), LOCKS as i32);
+        for (name, count) in TRANCHES {
+            pg_sys::RequestNamedLWLockTranche(name.as_ptr(), count as i32);
+        }
     }
 }
 
@@ -179,6 +216,7 @@ unsafe extern "C-unwind" fn startup() {
         let shared = pg_sys::ShmemInitStruct(c"ssdlsm shared".as_ptr(), size_of::<Shared>(), &raw mut found);
         if !found {
             std::ptr::write_bytes(shared.cast::<u8>(), 0, size_of::<Shared>());
+            (*shared.cast::<Shared>()).made_at.store(pg_sys::GetCurrentTimestamp(), Ordering::Relaxed);
         }
         let region = pg_sys::ShmemInitStruct(c"ssdlsm region".as_ptr(), region_bytes(), &raw mut found).cast::<u8>();
         let region = region.add(region.align_offset(4096));
@@ -191,7 +229,9 @@ unsafe extern "C-unwind" fn startup() {
         }
         pg_sys::pfree(control.cast());
         REGION.store(region, Ordering::Relaxed);
-        LOCK_ARRAY.store(pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr()), Ordering::Relaxed);
+        for ((name, _), array) in TRANCHES.iter().zip(&LOCK_ARRAYS) {
+            array.store(pg_sys::GetNamedLWLockTranche(name.as_ptr()), Ordering::Relaxed);
+        }
     }
 }
 
@@ -199,6 +239,17 @@ unsafe extern "C-unwind" fn startup() {
 #[must_use]
 pub fn is_there() -> bool {
     !SHARED.load(Ordering::Relaxed).is_null()
+}
+
+/// The number of a tranche among the server's; 0 without shared memory.
+#[must_use]
+pub fn tranche_id(tranche: Tranche) -> u32 {
+    let array = LOCK_ARRAYS[tranche as usize].load(Ordering::Relaxed);
+    if array.is_null() {
+        return 0;
+    }
+    // SAFETY: each tranche has a lock at least, whose number never changes.
+    u32::from(unsafe { (*array).lock.tranche })
 }
 
 /// The shared words.

@@ -1,5 +1,6 @@
 //! The background processes: one guardian and some compactors, static, single-threaded, free to call the server.
 
+mod activity;
 pub mod compactor;
 pub mod guardian;
 
@@ -7,6 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys;
+use ssd_engine::lsm::hosted::Job;
+use ssd_engine::lsm::stats::Counter;
 use ssd_engine::{Error, Result};
 
 use crate::ffi::externs;
@@ -33,6 +36,26 @@ fn is(role: Role) -> bool {
 
 pub(crate) fn play(role: Role) {
     ROLE.store(role as u8, Ordering::Relaxed);
+}
+
+/// Shows a job of the engine's; what a session or the startup process does is shown by the server.
+pub fn job_begins(job: Job) {
+    if !is(Role::Backend) {
+        activity::begins(&activity::describe(job));
+    }
+}
+
+/// The job that began last has ended.
+pub fn job_ends() {
+    if !is(Role::Backend) {
+        activity::ends();
+    }
+}
+
+/// Reports and counts a job that failed and will be tried again.
+fn job_failed(error: &Error) {
+    link::lsm().stats().add(Counter::JobErrors, 1);
+    crate::error::report(error, pgrx::PgLogLevel::LOG);
 }
 
 /// Registers the processes; only while libraries are preloaded.
@@ -124,6 +147,7 @@ pub(crate) fn take_signals() {
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
+    activity::starts();
 }
 
 mod libc_signal {

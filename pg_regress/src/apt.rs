@@ -123,9 +123,8 @@ fn choose_version(
     let offered = offered.unwrap_or_default();
     let list = offered.join(", ");
     match (wanted.or(server), offered.first()) {
-        (_, None) => Err(Failure::new(format!("apt offers no postgresql-{MAJOR} with its headers")).hint(
-            "Debian 12 has it; on other releases add the repository of the PostgreSQL project (apt.postgresql.org)",
-        )),
+        (_, None) => Err(Failure::new(format!("apt offers no postgresql-{MAJOR} with its headers"))
+            .hint("Debian 12 has it; on other releases add the repository of the PostgreSQL project")),
         (Some(version), _) if offered.iter().any(|o| o == version) => Ok(version.to_owned()),
         (Some(version), _) if wanted.is_some() => {
             Err(Failure::new(format!("apt does not offer version {version}")).hint(format!("it offers {list}")))

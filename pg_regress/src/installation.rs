@@ -103,6 +103,16 @@ pub fn pg_config() -> PathBuf {
     if of_debian.is_file() { of_debian } else { Path::new("pg_config").to_owned() }
 }
 
+/// What is missing to build something for the Postgres that [`pg_config`] tells of, in words; nothing when all is there.
+pub fn missing_for_builds() -> Option<String> {
+    let pg_config = pg_config();
+    let Ok(include) = program::checked(Command::new(&pg_config).arg("--includedir-server"), "ask pg_config") else {
+        return Some(format!("{} is not here", pg_config.display()));
+    };
+    let header = Path::new(include.trim()).join("postgres.h");
+    (!header.is_file()).then(|| format!("PostgreSQL's headers are not here: no \"{}\"", header.display()))
+}
+
 /// `PostgreSQL 15.18 (Debian 15.18-0+deb12u1)`: the version, and that of the package.
 fn parse_version(text: &str) -> (String, Option<String>) {
     let version = text.split_whitespace().nth(1).unwrap_or("").to_owned();

@@ -1,6 +1,7 @@
 //! Runs Postgres's suites and our own, and says what passed.
 
 mod driver;
+mod extension;
 mod judge;
 mod report;
 mod server_log;
@@ -30,6 +31,8 @@ pub enum Suite {
     Tap,
     /// Our own tests of SQL, in `pg_regress/own`.
     Own,
+    /// What only the extension has: its functions, settings and errors, in `pg_extension/sql`.
+    Extension,
 }
 
 impl Suite {
@@ -40,6 +43,7 @@ impl Suite {
             Self::Isolation => "isolation",
             Self::Tap => "tap",
             Self::Own => "own",
+            Self::Extension => "extension",
         }
     }
 }
@@ -147,6 +151,7 @@ pub fn run(order: &Order) -> Result<Count> {
         total.add(match suite {
             Suite::Core | Suite::Isolation | Suite::Own => driver::run(&stage, *suite)?,
             Suite::Tap => tap::run(&stage)?,
+            Suite::Extension => extension::run(&stage)?,
         });
     }
     Ok(total)

@@ -36,7 +36,7 @@ struct Check {
     run: fn(&Workspace, &Progress) -> Result<Verdict>,
 }
 
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 17] = [
     Check { name: "rustfmt", run: tools::rustfmt },
     Check { name: "layers", run: sources::layers },
     Check { name: "module headers", run: sources::headers },
@@ -51,6 +51,7 @@ const CHECKS: [Check; 16] = [
     Check { name: "format fuzz entries", run: docs::format_fuzz_entries },
     Check { name: "glossary", run: docs::glossary },
     Check { name: "clippy", run: tools::clippy },
+    Check { name: "clippy of the extension", run: tools::clippy_extension },
     Check { name: "cargo-deny", run: tools::deny },
     Check { name: "typos", run: tools::typos },
 ];

@@ -1,4 +1,4 @@
-//! `cargo xtask regress`: Postgres's suites, and one of our own, on heap or on the extension's tables.
+//! `cargo xtask regress`: Postgres's suites, and our own, on heap or on the extension's tables.
 
 use clap::{Args, ValueEnum};
 use ssd_pg_regress::suite::{self, AccessMethod, Order, Suite};
@@ -35,6 +35,8 @@ enum SuiteName {
     Tap,
     /// Our own tests of SQL, for what Postgres's do not reach.
     Own,
+    /// The functions, settings and errors of the extension.
+    Extension,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,11 +55,12 @@ enum AccessMethodName {
 /// When something is missing, or a suite could not be run.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     let suites = match arguments.suite {
-        None => vec![Suite::Core, Suite::Isolation, Suite::Own, Suite::Tap],
+        None => vec![Suite::Core, Suite::Isolation, Suite::Own, Suite::Extension, Suite::Tap],
         Some(SuiteName::Core) => vec![Suite::Core],
         Some(SuiteName::Isolation) => vec![Suite::Isolation],
         Some(SuiteName::Tap) => vec![Suite::Tap],
         Some(SuiteName::Own) => vec![Suite::Own],
+        Some(SuiteName::Extension) => vec![Suite::Extension],
     };
     let work = match &arguments.work {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,

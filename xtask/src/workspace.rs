@@ -12,7 +12,7 @@ pub(crate) const BENCH_CRATE: &str = "ssd-bench";
 pub(crate) const EXTENSION_CRATE: &str = "ssdlsm";
 
 /// Directories with Rust sources, from the root.
-const SOURCE_DIRS: [&str; 5] = ["engine", "tests", "bench", "pg_regress", "xtask"];
+const SOURCE_DIRS: [&str; 6] = ["engine", "tests", "bench", "pg_extension", "pg_regress", "xtask"];
 
 /// The checkout that the command works on.
 pub(crate) struct Workspace {

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use crate::base::ids::{FileNumber, Level};
+use crate::base::ids::FileNumber;
 use crate::cache::CacheStats;
 use crate::db::engine::{Engine, not_empty};
 use crate::db::open::list_if_there;
 use crate::error::Result;
+pub use crate::lsm::report::LevelStats;
 use crate::lsm::stats::Counter;
 use crate::manifest::Manifest;
 use crate::wal::LogStats;
@@ -28,19 +29,6 @@ pub struct EngineStats {
     pub user_bytes: u64,
     /// Bytes written to the device for them: log, flushes, compactions, manifest.
     pub device_bytes: u64,
-}
-
-/// One level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LevelStats {
-    /// Which.
-    pub level: Level,
-    /// Files in it.
-    pub files: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Their entries, tombstones included.
-    pub entries: u64,
 }
 
 impl EngineStats {
@@ -247,22 +235,12 @@ impl Engine {
     /// I/O, corruption (of the manifest, when another process has moved on).
     pub fn stats(&self) -> Result<EngineStats> {
         let lsm = self.lsm();
-        let view = lsm.view_full()?;
         let stats = lsm.stats();
-        let level = |(files, number): (&Vec<_>, u8)| {
-            let files: &Vec<std::sync::Arc<crate::lsm::view::FileEntry>> = files;
-            LevelStats {
-                level: Level(number),
-                files: files.len(),
-                bytes: files.iter().map(|f| f.meta.size).sum(),
-                entries: files.iter().map(|f| f.meta.entries).sum(),
-            }
-        };
         let log = lsm.log().stats();
         let written = [Counter::FlushBytes, Counter::CompactionWriteBytes, Counter::ManifestBytes];
         Ok(EngineStats {
             counters: Counter::ALL.iter().map(|&counter| (counter.name(), stats.get(counter))).collect(),
-            levels: view.levels.iter().zip(0u8..).map(level).collect(),
+            levels: lsm.level_stats()?,
             cache: lsm.cache.stats(),
             log,
             immutable_memtables: lsm.memtable_list().len().saturating_sub(1),

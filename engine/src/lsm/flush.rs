@@ -11,6 +11,7 @@ use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
 use crate::lsm::control::MemtableList;
+use crate::lsm::hosted::Job;
 use crate::lsm::keeper::Keeper;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::output::Output;
@@ -31,6 +32,13 @@ impl Lsm {
         let Some(index) = list.oldest_immutable() else { return Ok(false) };
         // The next newer table: everything logged before it became active is in tables up to this one.
         let newer = list.indices().rev().nth(1).expect("an immutable table is not the only one");
+        let job = Job::Flush { bytes: self.memtables.get(index).used() as u64 };
+        self.working(job, || self.flush_table(index, newer))?;
+        Ok(true)
+    }
+
+    /// Flushes table `index`, which `newer` follows. Under the turn to flush.
+    fn flush_table(&self, index: usize, newer: usize) -> Result<()> {
         let durable = self.memtables.get(newer).start();
         if let Some(log) = self.log.get() {
             log.flush(durable)?;
@@ -40,8 +48,7 @@ impl Lsm {
         self.stats().add(Counter::FlushBytes, files.iter().map(|f| f.size).sum());
         // A host that restores a copy of the directory replays from before what the copy's files have already.
         let durable = durable.max(self.view()?.version.durable);
-        self.install_flushed(files, Some(durable), index)?;
-        Ok(true)
+        self.install_flushed(files, Some(durable), index)
     }
 
     fn install_flushed(&self, files: Vec<Arc<FileMeta>>, durable: Option<Lsn>, index: usize) -> Result<()> {

@@ -15,7 +15,7 @@
 //! 2. Trees are known by the host ([`Host::tree_kind`]), not by the manifest.
 //! 3. Waits ask the host whether they should end ([`Host::check_interrupts`]), and nothing of the engine is held then.
 
-use crate::base::ids::{Lsn, SeqNo, TreeId};
+use crate::base::ids::{Level, Lsn, SeqNo, TreeId};
 use crate::base::key::full_key;
 use crate::base::key::prefix_successor;
 use crate::error::{Error, Result};
@@ -34,6 +34,34 @@ use std::time::Duration;
 /// Pause between two looks at a flush that another process does.
 const FLUSH_POLL: Duration = Duration::from_micros(200);
 
+/// What a writer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A memtable with room: flushes are behind.
+    Memtable,
+    /// Its turn: compaction is behind, and writers are slowed.
+    Turn,
+}
+
+/// A piece of background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Writes a memtable to a file of L0.
+    Flush {
+        /// Bytes that the memtable takes.
+        bytes: u64,
+    },
+    /// Merges files.
+    Merge {
+        /// How many.
+        files: usize,
+        /// Their bytes.
+        bytes: u64,
+        /// Where the result goes.
+        output: Level,
+    },
+}
+
 /// A host that keeps the log, as the engine needs it.
 pub trait Host: Send + Sync {
     /// Logs what was placed and inserts it. Called for the few writes that the engine itself makes.
@@ -50,6 +78,18 @@ pub trait Host: Send + Sync {
 
     /// Called often while a job works, perhaps under locks of the engine: it must neither wait nor unwind.
     fn at_work(&self) {}
+
+    /// A wait begins, for [`wait_ended`](Self::wait_ended) to end; for whoever watches. Must neither wait nor unwind.
+    fn wait_began(&self, _wait: Wait) {}
+
+    /// The wait has ended. Left out when [`check_interrupts`](Self::check_interrupts) unwinds.
+    fn wait_ended(&self) {}
+
+    /// A job begins; jobs may be nested. As [`wait_began`](Self::wait_began).
+    fn job_began(&self, _job: Job) {}
+
+    /// The job that began last has ended, well or not.
+    fn job_ended(&self) {}
 
     /// Whether whoever waits for a flush in this process should do it (nobody else will).
     fn flushes_itself(&self) -> bool;
@@ -223,5 +263,23 @@ impl Lsm {
 
     pub(crate) fn check_host_interrupts(&self) -> Result<()> {
         self.host.get().map_or(Ok(()), |host| host.check_interrupts())
+    }
+
+    /// Runs `work`, which waits for what `wait` says, so that the host can show it.
+    pub(crate) fn waiting<T>(&self, wait: Wait, work: impl FnOnce() -> T) -> T {
+        let Some(host) = self.host.get() else { return work() };
+        host.wait_began(wait);
+        let out = work();
+        host.wait_ended();
+        out
+    }
+
+    /// Runs `work`, which does `job`, so that the host can show it.
+    pub(crate) fn working<T>(&self, job: Job, work: impl FnOnce() -> T) -> T {
+        let Some(host) = self.host.get() else { return work() };
+        host.job_began(job);
+        let out = work();
+        host.job_ended();
+        out
     }
 }

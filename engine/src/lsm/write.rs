@@ -13,6 +13,7 @@ use crate::base::ids::{Lsn, SeqNo};
 use crate::error::{Error, Result};
 use crate::lsm::Lsm;
 use crate::lsm::control::MemtableList;
+use crate::lsm::hosted::Wait;
 use crate::lsm::memtable::{Memtable, Room, space_needed};
 use crate::lsm::stats::Counter;
 use crate::mem::pins::Pin;
@@ -159,7 +160,7 @@ impl Lsm {
     fn sleep_checking(&self, mut left: Duration) -> Result<()> {
         while !left.is_zero() {
             let slice = left.min(SLEEP_SLICE);
-            self.env.sleep(slice);
+            self.waiting(Wait::Turn, || self.env.sleep(slice));
             left -= slice;
             self.check_host_interrupts()?;
         }

@@ -1,10 +1,22 @@
 //! ANALYZE: rows of blocks that are drawn from all that ctids have reached.
+//!
+//! Dead rows go with compactions, so a sample does not show how many there were; but their index entries stay until VACUUM, and
+//! `n_dead_tup` is what asks for one. So ANALYZE, which sets that number to what it has found, finds what the statistics have had
+//! before, spread over all blocks.
+
+use std::cell::Cell;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, BlockNumber, ScanDirection, TableScanDesc, TupleTableSlot};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::planner;
 use super::scan::{advance, state};
+
+thread_local! {
+    /// Dead rows for each block of the table that is analyzed, and whether the present block's have been told.
+    static DEAD: Cell<(f64, bool)> = const { Cell::new((0.0, true)) };
+}
 
 /// Begins with a block.
 #[pg_guard]
@@ -16,6 +28,9 @@ pub unsafe extern "C-unwind" fn next_block(
     // SAFETY: the server's arguments.
     unsafe {
         let state = state(scan);
+        let is_first = state.block.replace(block).is_none();
+        let of_block = if is_first { dead_of_block((*scan).rs_rd) } else { DEAD.get().0 };
+        DEAD.set((of_block, false));
         state.snapshot = Snapshot::Now;
         state.restart_blocks(block..block + 1);
         true
@@ -28,11 +43,16 @@ pub unsafe extern "C-unwind" fn next_tuple(
     scan: TableScanDesc,
     _oldest: pg_sys::TransactionId,
     live: *mut f64,
-    _dead: *mut f64,
+    dead: *mut f64,
     slot: *mut TupleTableSlot,
 ) -> bool {
     // SAFETY: the server's arguments.
     unsafe {
+        let (of_block, is_told) = DEAD.get();
+        if !is_told {
+            *dead += of_block;
+            DEAD.set((of_block, true));
+        }
         let there = advance(scan, ScanDirection::ForwardScanDirection, slot);
         if there {
             *live += 1.0;
@@ -40,5 +60,36 @@ pub unsafe extern "C-unwind" fn next_tuple(
             ((*(*slot).tts_ops).clear.expect("every kind of slot has it"))(slot);
         }
         there
+    }
+}
+
+/// Dead rows for each block of `rel`, by what the statistics have.
+unsafe fn dead_of_block(rel: pg_sys::Relation) -> f64 {
+    // SAFETY: the relation is open, and its counts live as long as it is.
+    unsafe {
+        let mut dead = stored_dead((*rel).rd_id);
+        let status = (*rel).pgstat_info;
+        if !status.is_null() {
+            // What this transaction will add at its end is subtracted from what ANALYZE has found.
+            let mut changes = (*status).trans;
+            while !changes.is_null() {
+                dead += (*changes).tuples_updated + (*changes).tuples_deleted;
+                changes = (*changes).upper;
+            }
+            dead += (*status).t_counts.t_delta_dead_tuples;
+        }
+        dead.max(0) as f64 / planner::blocks(rel).max(1) as f64
+    }
+}
+
+/// `n_dead_tup` as it is stored, without making it what the rest of the transaction sees.
+unsafe fn stored_dead(table: pg_sys::Oid) -> i64 {
+    // SAFETY: guarded; a setting of this process, set back at once (a look-up for a table that has none returns null).
+    unsafe {
+        let before = pg_sys::pgstat_fetch_consistency;
+        pg_sys::pgstat_fetch_consistency = pg_sys::PgStat_FetchConsistency::PGSTAT_FETCH_CONSISTENCY_NONE as i32;
+        let entry = pg_sys::pgstat_fetch_stat_tabentry(table);
+        pg_sys::pgstat_fetch_consistency = before;
+        if entry.is_null() { 0 } else { (*entry).n_dead_tuples }
     }
 }

@@ -13,6 +13,7 @@ use ssd_engine::format::row_version::{RowKind, RowVersion};
 use super::columns;
 use super::modify::size_of_row;
 use super::owned::own;
+use super::progress::{self, Blocks};
 use super::relation::{is_logged, tree_of};
 use crate::error::OrRaise;
 use crate::ffi::externs;
@@ -77,6 +78,10 @@ pub unsafe extern "C-unwind" fn copy(
         });
         let done = own(HashSet::<Root>::new());
         if !index.is_null() {
+            progress::set_all([
+                (pg_sys::PROGRESS_CLUSTER_PHASE, pg_sys::PROGRESS_CLUSTER_PHASE_INDEX_SCAN_HEAP.into()),
+                (pg_sys::PROGRESS_CLUSTER_INDEX_RELID, u32::from((*index).rd_id).into()),
+            ]);
             let scan = pg_sys::index_beginscan(old, index, &raw mut pg_sys::SnapshotAnyData, 0, 0);
             pg_sys::index_rescan(scan, std::ptr::null_mut(), 0, std::ptr::null_mut(), 0);
             loop {
@@ -96,11 +101,26 @@ pub unsafe extern "C-unwind" fn copy(
             pg_sys::index_endscan(scan);
         }
         let groups = own(Groups::new(lsm, copier.from, 0, None));
+        // After an index this finds what it does not have, and is told as a part of that phase.
+        let mut blocks = index.is_null().then(|| {
+            progress::set(pg_sys::PROGRESS_CLUSTER_PHASE, pg_sys::PROGRESS_CLUSTER_PHASE_SEQ_SCAN_HEAP);
+            super::scan::count_scan(old);
+            let columns = (pg_sys::PROGRESS_CLUSTER_TOTAL_HEAP_BLKS, pg_sys::PROGRESS_CLUSTER_HEAP_BLKS_SCANNED);
+            Blocks::begin(columns, 0, super::planner::blocks(old))
+        });
         while let Some(group) = groups.next_group().or_raise() {
             link::check_for_interrupts();
+            if let Some(blocks) = &mut blocks
+                && blocks.at(group.root.block.into())
+            {
+                super::scan::count_block(old);
+            }
             if index.is_null() || done.insert(group.root) {
                 copier.copy(&group);
             }
+        }
+        if let Some(blocks) = blocks {
+            blocks.end();
         }
         copier.batch.write(lsm, copier.logged).or_raise();
         *tuples = copier.live;
@@ -123,6 +143,11 @@ impl Copier {
         } else {
             self.recently_dead += 1.0;
         }
+        let copied = (self.live + self.recently_dead) as u64;
+        progress::set_all([
+            (pg_sys::PROGRESS_CLUSTER_HEAP_TUPLES_SCANNED, copied),
+            (pg_sys::PROGRESS_CLUSTER_HEAP_TUPLES_WRITTEN, copied),
+        ]);
         // Whatever is older than a version that all see is seen by nobody.
         let mut kept = Vec::new();
         for version in &live {

@@ -12,6 +12,7 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 use ssd_engine::mvcc::visibility::{Seen, Walk};
 
 use super::owned::own;
+use super::progress::Blocks;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
@@ -144,7 +145,7 @@ pub unsafe extern "C-unwind" fn range_scan(
     info: *mut IndexInfo,
     _allow_sync: bool,
     _any_visible: bool,
-    _progress: bool,
+    progress: bool,
     start: BlockNumber,
     blocks: BlockNumber,
     callback: IndexBuildCallback,
@@ -168,6 +169,10 @@ pub unsafe extern "C-unwind" fn range_scan(
         let (lsm, tree) = (link::lsm(), tree_of(table));
         let end = (blocks != pg_sys::InvalidBlockNumber).then(|| start.saturating_add(blocks));
         let mut worker = if scan.is_null() { None } else { Some(Pages::new(scan)) };
+        if worker.is_none() {
+            super::scan::count_scan(table);
+        }
+        let mut tracked = Tracked::begin(table, start, end, worker.as_ref(), progress);
         let (mut values, mut nulls) = ([Datum::from(0usize); MAX_KEYS], [false; MAX_KEYS]);
         let mut rows = 0.0;
         loop {
@@ -180,6 +185,7 @@ pub unsafe extern "C-unwind" fn range_scan(
             };
             while let Some(group) = groups.next_group().or_raise() {
                 link::check_for_interrupts();
+                tracked.at(group.root);
                 let (found, broken) = match &converted {
                     Snapshot::Any => choose_any(&group, oldest, &status),
                     other => (choose_seen(&group, other, &status), false),
@@ -189,6 +195,7 @@ pub unsafe extern "C-unwind" fn range_scan(
                 }
                 let Some(found) = found else { continue };
                 rows += 1.0;
+                tracked.count_row();
                 if maker.form(group.root, &found, values.as_mut_ptr(), nulls.as_mut_ptr()) {
                     let mut tid = Tid::of_root(group.root).encode();
                     let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -199,6 +206,7 @@ pub unsafe extern "C-unwind" fn range_scan(
                 break;
             }
         }
+        tracked.end();
         if !scan.is_null() {
             super::scan::end(scan);
         }
@@ -207,6 +215,63 @@ pub unsafe extern "C-unwind" fn range_scan(
         }
         maker.end();
         rows
+    }
+}
+
+/// What the statistics and the progress of the command learn of the scan.
+struct Tracked {
+    table: pg_sys::Relation,
+    block: Option<u32>,
+    progress: Option<Blocks>,
+}
+
+impl Tracked {
+    /// For blocks of `table` from `start` to before `end`, or those that workers share.
+    unsafe fn begin(
+        table: pg_sys::Relation,
+        start: BlockNumber,
+        end: Option<BlockNumber>,
+        worker: Option<&Pages>,
+        is_told: bool,
+    ) -> Self {
+        // SAFETY: the table is open, and the scan of the worker goes on.
+        let progress = is_told.then(|| unsafe {
+            let (first, total) = match (worker, end) {
+                (Some(pages), _) => ((*pages.shared).phs_startblock, u64::from((*pages.shared).phs_nblocks)),
+                (None, Some(end)) => (start, u64::from(end - start)),
+                (None, None) => (start, super::planner::blocks(table).saturating_sub(start.into())),
+            };
+            let columns = (pg_sys::PROGRESS_SCAN_BLOCKS_TOTAL, pg_sys::PROGRESS_SCAN_BLOCKS_DONE);
+            Blocks::begin(columns, first.into(), total)
+        });
+        Self { table, block: None, progress }
+    }
+
+    /// A row that the scan returns.
+    unsafe fn count_row(&self) {
+        // SAFETY: the table is open.
+        if let Some(counts) = unsafe { super::scan::counts(self.table) } {
+            counts.t_tuples_returned += 1;
+        }
+    }
+
+    /// Comes to the row at `root`.
+    unsafe fn at(&mut self, root: Root) {
+        // SAFETY: the table is open.
+        unsafe {
+            if self.block.replace(root.block) != Some(root.block) {
+                super::scan::count_block(self.table);
+                if let Some(progress) = &mut self.progress {
+                    progress.at(root.block.into());
+                }
+            }
+        }
+    }
+
+    fn end(self) {
+        if let Some(progress) = self.progress {
+            progress.end();
+        }
     }
 }
 
@@ -258,11 +323,15 @@ pub unsafe extern "C-unwind" fn validate_scan(
         let (lsm, tree) = (link::lsm(), tree_of(table));
         let groups = own(Groups::new(lsm, tree, 0, None));
         let mut indexed = Indexed { sort: (*state).tuplesort, at: None, ended: false };
+        super::scan::count_scan(table);
+        let mut tracked = Tracked::begin(table, 0, None, None, true);
         let (mut values, mut nulls) = ([Datum::from(0usize); MAX_KEYS], [false; MAX_KEYS]);
         while let Some(group) = groups.next_group().or_raise() {
             link::check_for_interrupts();
+            tracked.at(group.root);
             let Some(found) = choose_seen(&group, &converted, &status) else { continue };
             (*state).htups += 1.0;
+            tracked.count_row();
             if indexed.has(group.root) || !maker.form(group.root, &found, values.as_mut_ptr(), nulls.as_mut_ptr()) {
                 continue;
             }
@@ -276,6 +345,7 @@ pub unsafe extern "C-unwind" fn validate_scan(
             externs::index_insert(index, values, nulls, &raw mut tid, table, check, false, info);
             (*state).tups_inserted += 1.0;
         }
+        tracked.end();
         maker.end();
     }
 }

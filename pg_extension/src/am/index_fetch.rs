@@ -64,6 +64,9 @@ pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchT
 }
 
 /// Starts over.
+///
+/// # Safety
+/// Called by the server.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn reset(data: *mut IndexFetchTableData) {
     // SAFETY: from `begin`.

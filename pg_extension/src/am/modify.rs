@@ -387,8 +387,7 @@ pub unsafe extern "C-unwind" fn update(
         let wish = Wish { command: cid, mode, is_lock: false, status: &status };
         let change = Change { tree, tid: place, wish, crosscheck, wait };
         let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Update, LockWaitPolicy::LockWaitBlock);
-        let full = place.root.full_key(tree);
-        let mut free = false;
+        let (full, mut free) = (place.root.full_key(tree), false);
         let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);
         if wants_toast(rel, given, old) {
             // Moving wide values out writes: nobody may change the row meanwhile.

@@ -42,8 +42,11 @@ pub unsafe extern "C-unwind" fn needs_toast_table(rel: pg_sys::Relation) -> bool
 }
 
 /// The access method of that other table: heap.
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn toast_am(_rel: pg_sys::Relation) -> pg_sys::Oid {
-    pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
+    pg_sys::HEAP_TABLE_AM_OID
 }
 
 /// Pages, rows and the part that all see, as the planner should think of them: as if the rows were in a heap. An index-only scan

@@ -167,7 +167,10 @@ fn fits_cache(tree: TreeId) -> bool {
 }
 
 /// `pgstat_count_heap_scan`.
-unsafe fn count_scan(rel: pg_sys::Relation) {
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn count_scan(rel: pg_sys::Relation) {
     // SAFETY: the relation is open.
     unsafe {
         if let Some(counts) = counts(rel) {
@@ -176,17 +179,14 @@ unsafe fn count_scan(rel: pg_sys::Relation) {
     }
 }
 
-/// Counts a block that was read; what is read in place of blocks comes from caches of the engine's.
+/// Counts a block that reading has come to.
 ///
 /// # Safety
 /// `rel` is an open relation.
 #[inline]
 pub unsafe fn count_block(rel: pg_sys::Relation) {
     // SAFETY: the caller's promise.
-    if let Some(counts) = unsafe { counts(rel) } {
-        counts.t_blocks_fetched += 1;
-        counts.t_blocks_hit += 1;
-    }
+    super::counts::block(unsafe { counts(rel) });
 }
 
 /// The relation's counters of this transaction, when it is counted.

@@ -44,6 +44,9 @@ static OPS: Ops = Ops(TupleTableSlotOps {
 });
 
 /// Which slots the access method's rows go into.
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn callbacks(_rel: pg_sys::Relation) -> *const TupleTableSlotOps {
     &raw const OPS.0
 }

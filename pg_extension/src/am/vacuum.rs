@@ -6,13 +6,18 @@
 //! The rows themselves go with compactions. An entry is removed when its row has no version that anybody may see: looked up when the
 //! index asks, in a map of the rows alive at the start first. Row numbers are never used twice, so that answer stays true.
 
+mod account;
+
 use std::collections::{BTreeSet, HashSet};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, VacOptValue};
 use ssd_engine::base::ids::{TreeId, TxnId};
 
+use self::account::{Account, Outcome, name_of};
+use super::progress::{self, Blocks};
 use super::relation::tree_of;
+use super::{counts, scan};
 use crate::error::OrRaise;
 use crate::link;
 use crate::ops::groups::{Groups, is_seen_by_all};
@@ -33,12 +38,17 @@ struct Alive {
     /// Rows counted.
     live: u64,
     recently_dead: u64,
+    /// Rows whose end everybody sees.
+    removed: u64,
     /// Who rolled back and has left versions behind.
     aborted: BTreeSet<TxnId>,
 }
 
 impl Alive {
-    fn count(tree: TreeId, oldest: TxnId) -> Self {
+    /// Goes through all rows of `rel`, whose tree is `tree` and has come to `blocks`.
+    unsafe fn count(rel: pg_sys::Relation, tree: TreeId, oldest: TxnId, blocks: u64) -> Self {
+        let columns = (pg_sys::PROGRESS_VACUUM_TOTAL_HEAP_BLKS, pg_sys::PROGRESS_VACUUM_HEAP_BLKS_SCANNED);
+        let mut progress = Blocks::begin(columns, 0, blocks);
         let mut alive = Self {
             tree,
             oldest,
@@ -46,12 +56,20 @@ impl Alive {
             unsettled: HashSet::new(),
             live: 0,
             recently_dead: 0,
+            removed: 0,
             aborted: BTreeSet::new(),
         };
         let mut groups = Groups::new(link::lsm(), tree, 0, None);
         let status = Status::now();
         while let Some(group) = groups.next_group().or_raise() {
             link::check_for_interrupts();
+            if progress.at(group.root.block.into()) {
+                // SAFETY: guarded; the caller's promise.
+                unsafe {
+                    counts::block(scan::counts(rel));
+                    pg_sys::vacuum_delay_point();
+                }
+            }
             let versions = group.live(&status).or_raise();
             if versions.len() < group.versions.len() {
                 alive.aborted.extend(group.rolled_back(&status).or_raise());
@@ -63,6 +81,7 @@ impl Alive {
                     alive.unsettled.insert(group.root.block);
                 }
             } else if is_seen_by_all(newest, oldest, &status).or_raise() {
+                alive.removed += 1;
                 continue;
             } else {
                 alive.recently_dead += 1;
@@ -74,6 +93,7 @@ impl Alive {
             }
             alive.blocks[block] |= 1 << group.root.slot;
         }
+        progress.end();
         alive
     }
 
@@ -97,6 +117,7 @@ unsafe extern "C-unwind" fn entry_is_dead(tid: ItemPointer, alive: *mut std::ffi
 
 /// How far transaction ids are settled by a vacuum.
 struct Limits {
+    aggressive: bool,
     oldest: pg_sys::TransactionId,
     freeze: pg_sys::TransactionId,
     multi: pg_sys::MultiXactId,
@@ -107,7 +128,7 @@ impl Limits {
         let (mut oldest, mut freeze) = (pg_sys::InvalidTransactionId, pg_sys::InvalidTransactionId);
         let (mut oldest_multi, mut multi) = (pg_sys::TransactionId::INVALID, pg_sys::TransactionId::INVALID);
         // SAFETY: guarded; as the server does for heaps.
-        unsafe {
+        let aggressive = unsafe {
             pg_sys::vacuum_set_xid_limits(
                 rel,
                 params.freeze_min_age,
@@ -118,9 +139,9 @@ impl Limits {
                 &raw mut oldest_multi,
                 &raw mut freeze,
                 &raw mut multi,
-            );
-        }
-        Self { oldest, freeze, multi }
+            )
+        };
+        Self { aggressive, oldest, freeze, multi }
     }
 }
 
@@ -133,26 +154,36 @@ pub unsafe extern "C-unwind" fn vacuum(
 ) {
     // SAFETY: the server's arguments; as the server does for heaps.
     unsafe {
+        pg_sys::pgstat_progress_start_command(pg_sys::ProgressCommandType::PROGRESS_COMMAND_VACUUM, (*rel).rd_id);
         let tree = tree_of(rel);
         let limits = Limits::of(rel, &*params);
+        let account = Account::begin(rel, &*params, limits.aggressive);
+        let frozen_before = (*(*rel).rd_rel).relfrozenxid;
         let oldest = widen(limits.oldest);
-        let mut alive = Alive::count(tree, oldest);
+        progress::set(pg_sys::PROGRESS_VACUUM_PHASE, pg_sys::PROGRESS_VACUUM_PHASE_SCAN_HEAP);
+        let extent = numbers::extent(link::lsm(), tree).or_raise();
+        // There is no limit but the rows there ever were: one bit for each.
+        progress::set(pg_sys::PROGRESS_VACUUM_MAX_DEAD_TUPLES, extent.rows);
+        let mut alive = Alive::count(rel, tree, oldest, extent.blocks);
+        progress::set(pg_sys::PROGRESS_VACUUM_NUM_DEAD_TUPLES, alive.removed);
         let all_blocks = numbers::extent(link::lsm(), tree).or_raise().blocks;
         aborted::remember(&alive.aborted).or_raise();
-        let (mut count, mut indexes) = (0, std::ptr::null_mut());
-        pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut indexes);
+        let (mut count, mut opened) = (0, std::ptr::null_mut());
+        pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut opened);
         if (*params).nworkers > 0 && count > 1 && (*(*rel).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP {
-            let name = std::ffi::CStr::from_ptr((*(*rel).rd_rel).relname.data.as_ptr()).to_string_lossy();
             pgrx::warning!(
-                "disabling parallel option of vacuum on \"{name}\" --- cannot vacuum temporary tables in parallel"
+                "disabling parallel option of vacuum on \"{}\" --- cannot vacuum temporary tables in parallel",
+                name_of(rel)
             );
         }
         let cleans = (*params).index_cleanup != VacOptValue::VACOPTVALUE_DISABLED;
-        for at in 0..count as usize {
-            let index = *indexes.add(at);
-            vacuum_index(index, strategy, &mut alive, cleans);
+        let mut indexes = Vec::new();
+        if cleans && count > 0 {
+            let opened = std::slice::from_raw_parts(opened, count as usize);
+            indexes = vacuum_indexes(opened, strategy, &mut alive);
         }
-        pg_sys::vac_close_indexes(count, indexes, pg_sys::NoLock as i32);
+        pg_sys::vac_close_indexes(count, opened, pg_sys::NoLock as i32);
+        progress::set(pg_sys::PROGRESS_VACUUM_PHASE, pg_sys::PROGRESS_VACUUM_PHASE_FINAL_CLEANUP);
         let blocks = all_blocks.min(u64::from(u32::MAX - 1)) as u32;
         pg_sys::vac_update_relstats(
             rel,
@@ -169,47 +200,71 @@ pub unsafe extern "C-unwind" fn vacuum(
         );
         let shared = (*(*rel).rd_rel).relisshared;
         pg_sys::pgstat_report_vacuum((*rel).rd_id, shared, alive.live as i64, alive.recently_dead as i64);
+        pg_sys::pgstat_progress_end_command();
+        account.end(&Outcome {
+            blocks: all_blocks,
+            removed: alive.removed,
+            live: alive.live,
+            recently_dead: alive.recently_dead,
+            oldest: limits.oldest,
+            frozen: (frozen_before, limits.freeze),
+            indexes: &indexes,
+            is_bypassed: !cleans && count > 0,
+        });
+        for (_, stats) in indexes.into_iter().filter(|(_, stats)| !stats.is_null()) {
+            pg_sys::pfree(stats.cast());
+        }
     }
 }
 
-unsafe fn vacuum_index(
-    index: pg_sys::Relation,
+/// Removes dead entries from all indexes, then lets each clean up; what each says of itself, by name.
+unsafe fn vacuum_indexes(
+    indexes: &[pg_sys::Relation],
     strategy: pg_sys::BufferAccessStrategy,
     alive: &mut Alive,
-    cleans: bool,
-) {
+) -> Vec<(String, *mut IndexBulkDeleteResult)> {
     // SAFETY: as in `vacuum`.
     unsafe {
-        let mut info: IndexVacuumInfo = std::mem::zeroed();
-        info.index = index;
-        info.estimated_count = false;
-        info.message_level = pg_sys::DEBUG2 as i32;
-        info.num_heap_tuples = alive.live as f64;
-        info.strategy = strategy;
-        let mut stats: *mut IndexBulkDeleteResult = std::ptr::null_mut();
-        if cleans {
-            let state = std::ptr::from_mut(alive).cast();
-            stats = pg_sys::index_bulk_delete(&raw mut info, stats, Some(entry_is_dead), state);
+        let info = |index, alive: &Alive| {
+            let mut info: IndexVacuumInfo = std::mem::zeroed();
+            info.index = index;
+            info.report_progress = false;
+            info.estimated_count = false;
+            info.message_level = pg_sys::DEBUG2 as i32;
+            info.num_heap_tuples = alive.live as f64;
+            info.strategy = strategy;
+            info
+        };
+        progress::set(pg_sys::PROGRESS_VACUUM_PHASE, pg_sys::PROGRESS_VACUUM_PHASE_VACUUM_INDEX);
+        let mut done = Vec::with_capacity(indexes.len());
+        for &index in indexes {
+            let mut info = info(index, alive);
+            let state = std::ptr::from_mut(&mut *alive).cast();
+            let stats = pg_sys::index_bulk_delete(&raw mut info, std::ptr::null_mut(), Some(entry_is_dead), state);
+            done.push((name_of(index), stats));
         }
-        if cleans {
-            stats = pg_sys::index_vacuum_cleanup(&raw mut info, stats);
+        progress::set_all([
+            (pg_sys::PROGRESS_VACUUM_PHASE, pg_sys::PROGRESS_VACUUM_PHASE_INDEX_CLEANUP.into()),
+            (pg_sys::PROGRESS_VACUUM_NUM_INDEX_VACUUMS, 1),
+        ]);
+        for (&index, (_, stats)) in indexes.iter().zip(&mut done) {
+            let mut info = info(index, alive);
+            *stats = pg_sys::index_vacuum_cleanup(&raw mut info, *stats);
+            if !stats.is_null() && !(**stats).estimated_count {
+                pg_sys::vac_update_relstats(
+                    index,
+                    (**stats).num_pages,
+                    (**stats).num_index_tuples,
+                    0,
+                    false,
+                    pg_sys::InvalidTransactionId,
+                    pg_sys::TransactionId::INVALID,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    false,
+                );
+            }
         }
-        if !stats.is_null() && !(*stats).estimated_count {
-            pg_sys::vac_update_relstats(
-                index,
-                (*stats).num_pages,
-                (*stats).num_index_tuples,
-                0,
-                false,
-                pg_sys::InvalidTransactionId,
-                pg_sys::TransactionId::INVALID,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                false,
-            );
-        }
-        if !stats.is_null() {
-            pg_sys::pfree(stats.cast());
-        }
+        done
     }
 }

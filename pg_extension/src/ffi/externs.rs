@@ -8,6 +8,7 @@ use pgrx::pg_sys::{BlockNumber, HeapTuple, ItemPointer, RelFileNode, Relation, S
 /// Bit of `PGPROC.delayChkptFlags` that holds back the completion of a checkpoint.
 pub const DELAY_CHKPT_COMPLETE: i32 = 1 << 1;
 
+#[expect(missing_docs, reason = "the server's functions; its source has what they do")]
 unsafe extern "C-unwind" {
     // -- raise, called guarded (through `guarded`) ------------------------------------------------------------
     pub fn heap_toast_insert_or_update(rel: Relation, new: HeapTuple, old: HeapTuple, options: i32) -> HeapTuple;

@@ -17,8 +17,7 @@ use ssd_engine::lsm::Lsm;
 use super::tid::{BLOCK_MAX, Root, SLOTS};
 use super::write::Batch;
 use crate::error;
-use crate::ffi::externs;
-use crate::link::NUMBER_TREE;
+use crate::link::{self, NUMBER_TREE};
 use crate::shmem::{self, Lock, NUMBER_LOCKS, NUMBER_SLOTS, NumberSlot};
 
 /// Blocks reserved at first, and at most, at once.
@@ -176,8 +175,7 @@ pub fn take(lsm: &Lsm, tree: TreeId, sizes: impl Iterator<Item = Size>) -> Resul
 /// # Errors
 /// I/O of the engine.
 pub fn extent(lsm: &Lsm, tree: TreeId) -> Result<Extent> {
-    // SAFETY: see the externs.
-    if unsafe { externs::RecoveryInProgress() } {
+    if link::in_recovery() {
         // Somebody else hands them out: only what is logged counts, and it moves on.
         return stored(lsm, tree);
     }

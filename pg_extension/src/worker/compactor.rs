@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
-use super::{Role, nap, play, take_signals, told_to_end};
+use super::{Role, activity, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::trees;
 use crate::xact::garbage::Outsider;
@@ -39,14 +39,14 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
             Ok(false) => {
                 collect(&mut collected_at);
                 idle += 1;
-                if idle % SWEEP_EVERY == 0 {
+                if idle.is_multiple_of(SWEEP_EVERY) {
                     sweep_locks();
                 }
                 IDLE_MS
             }
             Err(_) if told_to_end() => break,
             Err(failed) => {
-                error::report(&failed, pgrx::PgLogLevel::LOG);
+                super::job_failed(&failed);
                 PAUSE_MS
             }
         };
@@ -64,15 +64,17 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
 /// Once after each checkpoint, which is when files of dropped relations go: ends the trees whose files are gone.
 fn collect(collected_at: &mut u64) {
     // SAFETY: see the externs.
-    let (redo, in_recovery) = unsafe { (externs::GetRedoRecPtr(), externs::RecoveryInProgress()) };
-    if in_recovery || redo == *collected_at || shmem::shared().armed.load(Ordering::SeqCst) == 0 {
+    let redo = unsafe { externs::GetRedoRecPtr() };
+    if link::in_recovery() || redo == *collected_at || shmem::shared().armed.load(Ordering::SeqCst) == 0 {
         return;
     }
     let _ = link::writer();
+    activity::begins("looking for rows of dropped tables");
     match trees::collect(link::lsm()) {
         Ok(_) => *collected_at = redo,
         Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),
     }
+    activity::ends();
 }
 
 /// Frees the memory of row locks whose holders have ended, once there was no room for some.
@@ -81,7 +83,9 @@ fn sweep_locks() {
     if !store.lsm().control().has_spilled_locks() {
         return;
     }
+    activity::begins("freeing row locks of transactions that have ended");
     if let Err(failed) = store.locks().sweep(store.latches(), &Outsider) {
         error::report(&failed, pgrx::PgLogLevel::LOG);
     }
+    activity::ends();
 }

@@ -18,7 +18,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use ssd_engine::base::ids::Lsn;
 
-use super::{Role, nap, play, take_signals, told_to_end};
+use super::{Role, activity, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::numbers;
 use crate::shmem::{self, Lock};
@@ -46,8 +46,7 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
     loop {
         let postmaster_died = nap(TICK_MS);
         super::at_work();
-        // SAFETY: see the externs.
-        if unsafe { externs::RecoveryInProgress() } {
+        if link::in_recovery() {
             if told_to_end() || postmaster_died {
                 leave();
             }
@@ -110,7 +109,10 @@ fn guard() {
     // SAFETY: see the externs.
     let redo = unsafe { externs::GetRedoRecPtr() };
     if redo != flushed_for.load(Ordering::SeqCst) {
+        let what = format!("holding a checkpoint until all before {:X}/{:X} is in files", redo >> 32, redo as u32);
+        activity::begins(&what);
         flush_to(Lsn(redo));
+        activity::ends();
         flushed_for.store(redo, Ordering::SeqCst);
     }
     let done = flushed_for.load(Ordering::SeqCst);
@@ -131,9 +133,11 @@ fn flush_to(upto: Lsn) {
         match lsm.flush_below(upto) {
             Ok(_) => return,
             Err(failed) if failed.is_no_space() => {
-                error::report(&failed, pgrx::PgLogLevel::LOG);
+                super::job_failed(&failed);
                 lsm.note_disk_full();
+                activity::begins("waiting for space on the disk");
                 nap(500);
+                activity::ends();
                 super::at_work();
             }
             Err(failed) => error::panic(&failed),
@@ -148,7 +152,7 @@ fn flush_full() {
             Ok(true) => {}
             Ok(false) => return,
             Err(failed) if failed.is_no_space() => {
-                error::report(&failed, pgrx::PgLogLevel::LOG);
+                super::job_failed(&failed);
                 link::lsm().note_disk_full();
                 nap(500);
                 return;

@@ -18,7 +18,7 @@ use crate::program;
 use crate::source_tree::remove_dir;
 
 /// Settings of the servers: what `pg_regress` gives its own, without waiting for the disk.
-const SETTINGS: &str = "\
+pub(super) const SETTINGS: &str = "\
 fsync = off
 max_prepared_transactions = 2
 log_autovacuum_min_duration = 0
@@ -53,7 +53,7 @@ fn plan(suite: Suite) -> Plan {
             database: "isolation_regression",
         },
         Suite::Own => Plan { dir: "regress", driver: "pg_regress", schedule: "schedule", database: "own" },
-        Suite::Core | Suite::Tap => {
+        Suite::Core | Suite::Tap | Suite::Extension => {
             Plan { dir: "regress", driver: "pg_regress", schedule: "parallel_schedule", database: "regression" }
         }
     }
@@ -257,7 +257,7 @@ fn chosen(stage: &Stage<'_>, suite: Suite, tests: &[String]) -> Result<Vec<Strin
 }
 
 /// The names in a schedule, in its order.
-fn scheduled(path: &Path) -> Result<Vec<String>> {
+pub(super) fn scheduled(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).map_err(|e| Failure::file(path, "read", &e))?;
     let groups = text.lines().filter_map(|line| line.strip_prefix("test:"));
     Ok(groups.flat_map(str::split_whitespace).map(str::to_owned).collect())
@@ -290,7 +290,7 @@ fn create_database(stage: &Stage<'_>, primary: &Cluster, name: &str) -> Result<(
 }
 
 /// The test that a line of `pg_regress` tells the result of, and whether it passed.
-fn result_of(line: &str) -> Option<(String, bool)> {
+pub(super) fn result_of(line: &str) -> Option<(String, bool)> {
     let (name, verdict) = line.split_once(" ... ")?;
     let name = name.trim().trim_start_matches("test ").trim();
     if name.is_empty() || name.contains(' ') {

@@ -1,5 +1,7 @@
 //! Checks that other programs make: rustfmt, clippy, and cargo-deny and typos where they are installed.
 
+use ssd_pg_regress::installation::{self, INSTALL_HINT};
+
 use super::Verdict;
 use crate::failure::Result;
 use crate::progress::Progress;
@@ -35,6 +37,16 @@ pub(crate) fn clippy(workspace: &Workspace, progress: &Progress) -> Result<Verdi
     let mut command = workspace.cargo();
     command.args(["clippy", "--package", BENCH_CRATE, "--lib", "--bins", "--color", "never", "--", "-D", "warnings"]);
     verdict(workspace, progress, "clippy-bench", command)
+}
+
+/// As [`clippy`], over the extension, where the headers of a Postgres are. Its lints stand in its own manifest.
+pub(crate) fn clippy_extension(workspace: &Workspace, progress: &Progress) -> Result<Verdict> {
+    if let Some(missing) = installation::missing_for_builds() {
+        return Ok(Verdict::Skipped(format!("{missing} (`{INSTALL_HINT}`)")));
+    }
+    let mut command = workspace.cargo();
+    command.args(["clippy", "--package", EXTENSION_CRATE, "--all-targets", "--color", "never", "--", "-D", "warnings"]);
+    verdict(workspace, progress, "clippy-extension", command)
 }
 
 /// Licences, advisories and sources of the dependencies, by deny.toml.

@@ -13,6 +13,7 @@ use crate::lsm::compaction::pick::{pick, pick_manual, pick_rewrite};
 use crate::lsm::compaction::run::MergePlan;
 use crate::lsm::compaction::shape::{Deleted, Shape};
 use crate::lsm::compaction::targets::Policy;
+use crate::lsm::hosted::Job;
 use crate::lsm::stall::StallInput;
 use crate::lsm::view::{FileEntry, View};
 
@@ -167,10 +168,12 @@ impl Lsm {
 
     fn run_plan(&self, plan: &Plan) -> Result<()> {
         let (result, numbers) = match plan {
-            Plan::Merge(plan) => (
-                self.run_merge(plan, self.options.background_threads as u64),
-                plan.inputs.iter().map(|(_, f)| f.meta.number).collect(),
-            ),
+            Plan::Merge(plan) => {
+                let bytes = plan.inputs.iter().map(|(_, f)| f.meta.size).sum();
+                let job = Job::Merge { files: plan.inputs.len(), bytes, output: plan.output };
+                let merge = || self.run_merge(plan, self.options.background_threads as u64);
+                (self.working(job, merge), plan.inputs.iter().map(|(_, f)| f.meta.number).collect())
+            }
             Plan::Move { file, from, to } => (self.run_move(file, *from, *to), vec![file.meta.number]),
         };
         let numbers: Vec<FileNumber> = numbers;

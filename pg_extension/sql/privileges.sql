@@ -1,0 +1,23 @@
+-- Everybody may see what the engine does and how large a table is; members of pg_monitor what all databases have together.
+CREATE TABLE owned USING ssdlsm AS SELECT 1 AS a;
+CREATE ROLE regress_ssdlsm_nobody;
+SET ROLE regress_ssdlsm_nobody;
+SELECT ssdlsm_table_size('owned') >= 0 AS size;
+SELECT count(*) FROM ssdlsm_stat;
+SELECT count(*) FROM ssdlsm_stat_cache;
+SELECT count(*) > 0 AS memtables FROM ssdlsm_stat_memtables;
+SELECT count(*) FROM ssdlsm_tables WHERE relname = 'owned';
+SELECT ssdlsm_total_size();
+SELECT * FROM ssdlsm_levels();
+SELECT * FROM ssdlsm_stat_levels;
+SELECT * FROM ssdlsm_files();
+SELECT * FROM ssdlsm_stat_files;
+RESET ROLE;
+GRANT pg_monitor TO regress_ssdlsm_nobody;
+SET ROLE regress_ssdlsm_nobody;
+SELECT ssdlsm_total_size() > 0 AS total;
+SELECT count(*) > 0 AS levels FROM ssdlsm_stat_levels;
+SELECT count(*) >= 0 AS files FROM ssdlsm_stat_files;
+RESET ROLE;
+DROP ROLE regress_ssdlsm_nobody;
+DROP TABLE owned;

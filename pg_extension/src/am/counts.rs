@@ -1,0 +1,55 @@
+//! What the server's statistics learn of reads: blocks fetched and hit of a table, EXPLAIN's buffers, the cost of VACUUM.
+//!
+//! A block here is one that ctids name, and counts as fetched once each time that reading comes to it. What of it came from the device is
+//! told by the engine's world: whatever this process has read from files since the last count is of the table that counts now. So
+//! `heap_blks_read` is blocks of files, with their indexes and filters, and `heap_blks_hit` what needed none.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+use crate::io::{self, Reads};
+
+thread_local! {
+    /// What had been read at the last count.
+    static COUNTED: Cell<Reads> = const { Cell::new(Reads { blocks: 0, micros: 0 }) };
+}
+
+/// Counts a block that was come to, for the table with these counts.
+#[inline]
+pub fn block(counts: Option<&mut pg_sys::PgStat_TableCounts>) {
+    let now = io::reads();
+    let before = COUNTED.replace(now);
+    let read = (now.blocks - before.blocks) as i64;
+    let fetched = read.max(1);
+    if let Some(counts) = counts {
+        counts.t_blocks_fetched += fetched;
+        counts.t_blocks_hit += fetched - read;
+    }
+    // SAFETY: variables of this process, as the server's buffer manager changes them.
+    unsafe {
+        pg_sys::pgBufferUsage.shared_blks_hit += fetched - read;
+        pg_sys::pgBufferUsage.shared_blks_read += read;
+        if pg_sys::VacuumCostActive {
+            let cost =
+                (fetched - read) * i64::from(pg_sys::VacuumCostPageHit) + read * i64::from(pg_sys::VacuumCostPageMiss);
+            pg_sys::VacuumCostBalance = pg_sys::VacuumCostBalance.saturating_add(cost.min(1 << 20) as i32);
+        }
+        if now.micros != before.micros {
+            count_time(now.micros - before.micros);
+        }
+    }
+}
+
+/// Adds to the time that was spent on reads.
+#[cold]
+unsafe fn count_time(micros: u64) {
+    // SAFETY: as in `block`.
+    unsafe {
+        pg_sys::pgStatBlockReadTime += micros as i64;
+        let time = &raw mut pg_sys::pgBufferUsage.blk_read_time;
+        let nanos = (*time).tv_nsec + (micros % 1_000_000 * 1000) as i64;
+        (*time).tv_sec += (micros / 1_000_000) as i64 + nanos / 1_000_000_000;
+        (*time).tv_nsec = nanos % 1_000_000_000;
+    }
+}
