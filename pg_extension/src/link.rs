@@ -23,6 +23,7 @@ use ssd_engine::mvcc::rows::RowStore;
 use ssd_engine::wal::{Appended, Log};
 use ssd_engine::{Error, Result};
 
+use crate::backup;
 use crate::error::{self, OrRaise};
 use crate::ffi::externs;
 use crate::ops::trees;
@@ -68,7 +69,8 @@ pub fn process() -> &'static Process {
         return process;
     }
     let _ = shmem::shared();
-    let opened = Lock::Open.with(open_or_attach);
+    let copied = backup::replayed_from();
+    let opened = Lock::Open.with(|| open_or_attach(copied));
     let lsm = opened.or_raise();
     let locks = RowLocks::new(Arc::clone(&lsm), LOCK_TREE);
     let store = RowStore::new(lsm, Arc::new(Latches), locks);
@@ -87,9 +89,9 @@ pub fn lsm() -> &'static Arc<Lsm> {
     process().store.lsm()
 }
 
-fn open_or_attach() -> Result<Arc<Lsm>> {
+fn open_or_attach(copied: Option<Lsn>) -> Result<Arc<Lsm>> {
     let (region, options) = (shmem::region(), shmem::options());
-    let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows) };
+    let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows), copied };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
     } else {
@@ -216,6 +218,9 @@ impl Host for Server {
             NUMBER_TREE | ABORTED_TREE => TreeKind::Values,
             _ => TreeKind::Rows,
         }
+    }
+    fn keeps_files(&self) -> bool {
+        backup::is_running()
     }
 }
 

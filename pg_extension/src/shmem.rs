@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 use ssd_engine::mem::region::{Layout, Region};
 use ssd_engine::{Engine, Options};
 
+use crate::backup;
 use crate::error;
 use crate::ffi::externs;
 use crate::guc;
@@ -177,6 +178,7 @@ unsafe extern "C-unwind" fn startup() {
             std::ptr::write_bytes(region, 0, layout().size());
         }
         SHARED.store(shared.cast(), Ordering::Relaxed);
+        backup::find_state();
         let mut sound = false;
         let control = pg_sys::get_controlfile(pg_sys::DataDir, &raw mut sound);
         if !found && (*control).state != pg_sys::DBState::DB_SHUTDOWNED {

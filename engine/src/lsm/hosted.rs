@@ -19,6 +19,7 @@ use crate::base::ids::{Lsn, SeqNo, TreeId};
 use crate::base::key::full_key;
 use crate::base::key::prefix_successor;
 use crate::error::{Error, Result};
+use crate::format::version_edit::VersionEdit;
 use crate::lsm::Lsm;
 use crate::lsm::control::MemtableList;
 use crate::lsm::memtable::{Memtable, Room, space_needed};
@@ -56,6 +57,13 @@ pub trait Host: Send + Sync {
 
     /// What `tree` holds.
     fn tree_kind(&self, tree: TreeId) -> TreeKind;
+
+    /// Whether files that left the version must stay for now, because somebody copies the directory while it changes: every
+    /// file of the version that was in force when the copy began has to be there until it ends. Asked after the version has
+    /// changed, and again before files are removed that were kept.
+    fn keeps_files(&self) -> bool {
+        false
+    }
 }
 
 /// A batch with room in a memtable and numbers, pinned there until it is inserted or given up.
@@ -186,6 +194,7 @@ impl Lsm {
             }
             let oldest_start = list.indices().next_back().map(|index| self.memtables.get(index).start());
             if oldest_start.is_none_or(|start| start >= upto) {
+                self.note_durable(upto)?;
                 return Ok(any);
             }
             if self.flush_oldest()? {
@@ -196,6 +205,16 @@ impl Lsm {
             }
             self.check_host_interrupts()?;
         }
+    }
+
+    /// Notes that everything logged below `upto` is in files, when nothing was flushed that says so.
+    fn note_durable(&self, upto: Lsn) -> Result<()> {
+        if self.view()?.version.durable >= upto {
+            return Ok(());
+        }
+        let claim = self.claim_manifest()?;
+        let edit = VersionEdit { durable: Some(upto), last_seqno: Some(self.visible()), ..VersionEdit::default() };
+        self.install(&claim, edit).map(drop)
     }
 
     /// Whether `tree` has any entry at all, in memory or in files; what was deleted and not yet forgotten counts as one when
@@ -219,6 +238,11 @@ impl Lsm {
     pub fn note_disk_full(&self) {
         self.control().disk_full.store(1, Ordering::Relaxed);
         self.look_at_disk();
+    }
+
+    /// Whether the host wants files to stay that left the version.
+    pub(crate) fn keeps_files(&self) -> bool {
+        self.host.get().is_some_and(|host| host.keeps_files())
     }
 
     pub(crate) fn check_host_interrupts(&self) -> Result<()> {

@@ -16,13 +16,15 @@ use std::sync::atomic::Ordering;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 use ssd_engine::base::ids::Lsn;
 
 use super::{Role, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::numbers;
 use crate::shmem::{self, Lock};
-use crate::{error, link};
+use crate::{backup, error, link};
 
 /// Milliseconds between two looks.
 const TICK_MS: i64 = 10;
@@ -43,6 +45,11 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
     // SAFETY: the latch lives in shared memory.
     shared.guardian_latch.store(unsafe { pg_sys::MyLatch }, Ordering::SeqCst);
     let mut armed = false;
+    if !backup::is_known() {
+        let what = "ssdlsm cannot tell when base backups of this server are taken";
+        let hint = "Take them while no table of it is written to.";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, what, "ssdlsm").set_hint(hint).report(PgLogLevel::WARNING);
+    }
     loop {
         let postmaster_died = nap(TICK_MS);
         super::at_work();
