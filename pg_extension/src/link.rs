@@ -14,6 +14,8 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use ssd_engine::base::ids::{Lsn, TreeId};
 use ssd_engine::db::hosted::{HostParts, attach_hosted, open_hosted, region_is_open};
+use ssd_engine::env::counted::{CountedEnv, Descriptors};
+use ssd_engine::env::default_env;
 use ssd_engine::lsm::Lsm;
 use ssd_engine::lsm::hosted::{Host, Placed};
 use ssd_engine::lsm::row_host::TreeKind;
@@ -21,7 +23,7 @@ use ssd_engine::mvcc::latch::RowLatches;
 use ssd_engine::mvcc::row_locks::RowLocks;
 use ssd_engine::mvcc::rows::RowStore;
 use ssd_engine::wal::{Appended, Log};
-use ssd_engine::{Error, Result};
+use ssd_engine::{Error, Options, Result};
 
 use crate::backup;
 use crate::error::{self, OrRaise};
@@ -90,7 +92,8 @@ pub fn lsm() -> &'static Arc<Lsm> {
 }
 
 fn open_or_attach(copied: Option<Lsn>) -> Result<Arc<Lsm>> {
-    let (region, options) = (shmem::region(), shmem::options());
+    let region = shmem::region();
+    let options = Options { env: Some(CountedEnv::new(default_env(), Arc::new(ServerDescriptors))), ..shmem::options() };
     let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows), copied };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
@@ -176,6 +179,24 @@ pub fn log_position() -> Lsn {
             externs::GetXLogInsertEndRecPtr()
         }
     })
+}
+
+/// The server's account of descriptors that it has not opened itself.
+struct ServerDescriptors;
+
+impl Descriptors for ServerDescriptors {
+    fn acquire(&self) -> bool {
+        // SAFETY: see the externs.
+        unsafe { externs::AcquireExternalFD() }
+    }
+    fn reserve(&self) {
+        // SAFETY: see the externs.
+        unsafe { externs::ReserveExternalFD() }
+    }
+    fn release(&self) {
+        // SAFETY: see the externs.
+        unsafe { externs::ReleaseExternalFD() }
+    }
 }
 
 struct ServerLog;

@@ -45,6 +45,11 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
                 IDLE_MS
             }
             Err(_) if told_to_end() => break,
+            // The guardian tells of it.
+            Err(failed) if failed.is_no_space() => {
+                link::lsm().note_disk_full();
+                PAUSE_MS
+            }
             Err(failed) => {
                 error::report(&failed, pgrx::PgLogLevel::LOG);
                 PAUSE_MS

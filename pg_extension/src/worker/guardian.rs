@@ -13,11 +13,13 @@
 //! shutdown.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
+use ssd_engine::Error;
 use ssd_engine::base::ids::Lsn;
 
 use super::{Role, nap, play, take_signals, told_to_end};
@@ -28,6 +30,10 @@ use crate::{backup, error, link};
 
 /// Milliseconds between two looks.
 const TICK_MS: i64 = 10;
+/// Milliseconds between two attempts on a full disk.
+const FULL_NAP_MS: i64 = 500;
+/// How often a full disk is told of.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Index of ProcArrayLock among the server's own locks.
 const PROC_ARRAY_LOCK: usize = 4;
 
@@ -44,7 +50,7 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
     let shared = shmem::shared();
     // SAFETY: the latch lives in shared memory.
     shared.guardian_latch.store(unsafe { pg_sys::MyLatch }, Ordering::SeqCst);
-    let mut armed = false;
+    let (mut armed, mut told) = (false, None);
     if !backup::is_known() {
         let what = "ssdlsm cannot tell when base backups of this server are taken";
         let hint = "Take them while no table of it is written to.";
@@ -58,7 +64,7 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
             if told_to_end() || postmaster_died {
                 leave();
             }
-            flush_full();
+            flush_full(&mut told);
             continue;
         }
         if !armed {
@@ -66,7 +72,7 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
             armed = true;
         }
         guard();
-        flush_full();
+        flush_full(&mut told);
         if (told_to_end() || postmaster_died) && close_the_door() {
             finish();
             leave();
@@ -133,36 +139,39 @@ fn guard() {
 
 /// Flushes everything logged below `upto`. A full disk is waited out: the checkpoint stays held, reads go on.
 fn flush_to(upto: Lsn) {
-    let lsm = link::lsm();
+    let mut told = None;
     loop {
-        match lsm.flush_below(upto) {
+        match link::lsm().flush_below(upto) {
             Ok(_) => return,
-            Err(failed) if failed.is_no_space() => {
-                error::report(&failed, pgrx::PgLogLevel::LOG);
-                lsm.note_disk_full();
-                nap(500);
-                super::at_work();
-            }
-            Err(failed) => error::panic(&failed),
+            Err(failed) => await_space(&failed, &mut told),
         }
     }
 }
 
 /// Flushes memtables that are full.
-fn flush_full() {
+fn flush_full(told: &mut Option<Instant>) {
     loop {
         match link::lsm().flush_oldest() {
-            Ok(true) => {}
+            Ok(true) => *told = None,
             Ok(false) => return,
-            Err(failed) if failed.is_no_space() => {
-                error::report(&failed, pgrx::PgLogLevel::LOG);
-                link::lsm().note_disk_full();
-                nap(500);
-                return;
-            }
-            Err(failed) => error::panic(&failed),
+            Err(failed) => return await_space(&failed, told),
         }
     }
+}
+
+/// Refuses writers and waits a moment when `failed` says that the disk is full; it is told now and then. Any other failure is the
+/// end.
+fn await_space(failed: &Error, told: &mut Option<Instant>) {
+    if !failed.is_no_space() {
+        error::panic(failed);
+    }
+    link::lsm().note_disk_full();
+    if told.is_none_or(|at| at.elapsed() > TELL_EVERY) {
+        *told = Some(Instant::now());
+        error::report(failed, PgLogLevel::LOG);
+    }
+    nap(FULL_NAP_MS);
+    super::at_work();
 }
 
 /// Lets nobody in any more, once nobody is in.
