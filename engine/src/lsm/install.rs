@@ -6,10 +6,12 @@
 //! Files that leave the version are removed when every pin is of a later generation, whichever process holds it, and no host
 //! wants them to stay. A manifest that another one replaced is treated like them then.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::ids::{FileNumber, SeqNo};
+use crate::env::OpenMode;
 use crate::error::{Error, Result};
 use crate::format::version_edit::VersionEdit;
 use crate::lsm::Lsm;
@@ -210,6 +212,7 @@ impl Lsm {
         while let Some(file) = ready.next() {
             let path =
                 if file.is_manifest { self.dir.join(manifest_name(file.number)) } else { self.opener.path(file.number) };
+            self.give_space_back(&file, &path);
             if let Err(error) = self.env.remove(&path) {
                 // What is left takes space until it is gone: it is tried again.
                 self.obsolete.lock().extend(std::iter::once(file).chain(ready));
@@ -221,6 +224,15 @@ impl Lsm {
             }
         }
         Ok(count)
+    }
+
+    /// Empties a file that is about to be removed: processes of a host that do nothing keep it open until their next call. (An
+    /// engine of its own may have given the file a second name, in a checkpoint.)
+    fn give_space_back(&self, file: &Obsolete, path: &Path) {
+        if self.is_hosted() && !file.is_manifest {
+            // Best effort: the removal follows, and says what is wrong.
+            let _ = self.env.open(path, OpenMode::WRITE).and_then(|open| open.set_len(0));
+        }
     }
 
     /// Whether files wait for their removal.
