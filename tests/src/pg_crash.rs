@@ -4,6 +4,7 @@
 //! kills and revives, [`check`] and [`index`] compare, [`round`] puts the rounds together. [`full_disk`] is the same server on a
 //! disk that fills up.
 
+pub mod backup;
 pub mod bank;
 pub mod check;
 pub mod full_disk;
