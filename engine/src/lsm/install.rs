@@ -197,9 +197,6 @@ impl Lsm {
     /// # Errors
     /// I/O.
     pub(crate) fn remove_obsolete(&self) -> Result<usize> {
-        if self.keeps_files() {
-            return Ok(0);
-        }
         let oldest = self.pins.oldest();
         let ready: Vec<_> = {
             let mut waiting = self.obsolete.lock();
@@ -207,6 +204,11 @@ impl Lsm {
             *waiting = rest;
             ready
         };
+        // Asked after they left the version, all of them.
+        if !ready.is_empty() && self.keeps_files() {
+            self.obsolete.lock().extend(ready);
+            return Ok(0);
+        }
         let count = ready.len();
         let mut ready = ready.into_iter();
         while let Some(file) = ready.next() {
