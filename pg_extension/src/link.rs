@@ -119,16 +119,7 @@ pub fn writer() -> &'static Process {
         error::unsupported("changes in single-user mode");
     }
     for _ in 0..ARMING_MS_MAX / 10 {
-        let shared = shmem::shared();
-        let joined = Lock::Attach.with(|| {
-            if shared.closing.load(Ordering::SeqCst) != 0 || shared.armed.load(Ordering::SeqCst) == 0 {
-                return false;
-            }
-            shared.attached.fetch_add(1, Ordering::SeqCst);
-            true
-        });
-        if joined {
-            WRITES.store(true, Ordering::Relaxed);
+        if join() {
             return process;
         }
         check_for_interrupts();
@@ -140,6 +131,23 @@ pub fn writer() -> &'static Process {
         "the guardian of ssdlsm does not run, so that rows cannot be changed",
         "Look for its messages in the server's log, and see that max_worker_processes leaves room for it.",
     );
+}
+
+/// Counts this process among the writers, if the guardian guards and it is not counted yet; whether it is. Raises nothing.
+pub fn join() -> bool {
+    if WRITES.load(Ordering::Relaxed) {
+        return true;
+    }
+    let shared = shmem::shared();
+    let joined = Lock::Attach.with(|| {
+        let open = shared.closing.load(Ordering::SeqCst) == 0 && shared.armed.load(Ordering::SeqCst) != 0;
+        if open {
+            shared.attached.fetch_add(1, Ordering::SeqCst);
+        }
+        open
+    });
+    WRITES.store(joined, Ordering::Relaxed);
+    joined
 }
 
 #[pg_guard]

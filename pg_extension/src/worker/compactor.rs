@@ -9,7 +9,7 @@ use super::{Role, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::trees;
 use crate::xact::garbage::Outsider;
-use crate::{error, link, shmem};
+use crate::{error, link};
 
 /// Milliseconds between two looks for work.
 const IDLE_MS: i64 = 200;
@@ -31,6 +31,7 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
     let mut idle = 0u64;
     loop {
         super::at_work();
+        super::reload();
         if told_to_end() {
             break;
         }
@@ -70,10 +71,14 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
 fn collect(collected_at: &mut u64) {
     // SAFETY: see the externs.
     let (redo, in_recovery) = unsafe { (externs::GetRedoRecPtr(), externs::RecoveryInProgress()) };
-    if in_recovery || redo == *collected_at || shmem::shared().armed.load(Ordering::SeqCst) == 0 {
+    if in_recovery || redo == *collected_at {
         return;
     }
-    let _ = link::writer();
+    // The process is known before it joins: its end takes it out again.
+    let _ = link::process();
+    if !link::join() {
+        return;
+    }
     match trees::collect(link::lsm()) {
         Ok(_) => *collected_at = redo,
         Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),

@@ -59,6 +59,7 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
     loop {
         let postmaster_died = nap(TICK_MS);
         super::at_work();
+        super::reload();
         // SAFETY: see the externs.
         if unsafe { externs::RecoveryInProgress() } {
             if told_to_end() || postmaster_died {
