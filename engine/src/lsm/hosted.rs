@@ -194,7 +194,6 @@ impl Lsm {
             }
             let oldest_start = list.indices().next_back().map(|index| self.memtables.get(index).start());
             if oldest_start.is_none_or(|start| start >= upto) {
-                self.note_durable(upto)?;
                 return Ok(any);
             }
             if self.flush_oldest()? {
@@ -207,13 +206,19 @@ impl Lsm {
         }
     }
 
-    /// Notes that everything logged below `upto` is in files, when nothing was flushed that says so.
-    fn note_durable(&self, upto: Lsn) -> Result<()> {
-        if self.view()?.version.durable >= upto {
+    /// As [`flush_below`](Self::flush_below) for `redo`, where a checkpoint of the host will let replay begin, and notes that
+    /// position: a copy of the directory that is replayed from there is known by it. The host's log must have arrived there:
+    /// nothing will be logged below. (Its end may be short of it by the header of a page.)
+    ///
+    /// # Errors
+    /// I/O: as for [`flush_below`](Self::flush_below).
+    pub fn flush_for_checkpoint(&self, redo: Lsn) -> Result<()> {
+        self.flush_below(redo)?;
+        if self.view()?.version.durable >= redo {
             return Ok(());
         }
         let claim = self.claim_manifest()?;
-        let edit = VersionEdit { durable: Some(upto), last_seqno: Some(self.visible()), ..VersionEdit::default() };
+        let edit = VersionEdit { durable: Some(redo), last_seqno: Some(self.visible()), ..VersionEdit::default() };
         self.install(&claim, edit).map(drop)
     }
 

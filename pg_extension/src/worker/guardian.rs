@@ -124,7 +124,7 @@ fn guard() {
     // SAFETY: see the externs.
     let redo = unsafe { externs::GetRedoRecPtr() };
     if redo != flushed_for.load(Ordering::SeqCst) {
-        flush_to(Lsn(redo));
+        until_there_is_space(|| link::lsm().flush_for_checkpoint(Lsn(redo)));
         flushed_for.store(redo, Ordering::SeqCst);
     }
     let done = flushed_for.load(Ordering::SeqCst);
@@ -138,14 +138,11 @@ fn guard() {
     });
 }
 
-/// Flushes everything logged below `upto`. A full disk is waited out: the checkpoint stays held, reads go on.
-fn flush_to(upto: Lsn) {
+/// Does a `flush`. A full disk is waited out: the checkpoint stays held, reads go on.
+fn until_there_is_space(flush: impl Fn() -> ssd_engine::Result<()>) {
     let mut told = None;
-    loop {
-        match link::lsm().flush_below(upto) {
-            Ok(_) => return,
-            Err(failed) => await_space(&failed, &mut told),
-        }
+    while let Err(failed) = flush() {
+        await_space(&failed, &mut told);
     }
 }
 
@@ -194,5 +191,5 @@ fn finish() {
         // Numbers are skipped, nothing else.
         error::report(&failed, pgrx::PgLogLevel::LOG);
     }
-    flush_to(Lsn(u64::MAX));
+    until_there_is_space(|| link::lsm().flush_below(Lsn(u64::MAX)).map(drop));
 }

@@ -89,7 +89,7 @@ impl Work {
     fn copy(&mut self, keep: bool) -> u64 {
         let redo = self.world.log.next.load(Ordering::SeqCst);
         self.world.log.keeps.store(keep, Ordering::SeqCst);
-        self.lsm.flush_below(Lsn(redo)).unwrap();
+        self.lsm.flush_for_checkpoint(Lsn(redo)).unwrap();
         self.step();
         let first: Vec<(String, usize)> =
             self.names().into_iter().map(|name| (name.clone(), self.read(&name).unwrap().len())).collect();
