@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, ThreadId};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
@@ -93,7 +94,7 @@ pub fn lsm() -> &'static Arc<Lsm> {
 
 fn open_or_attach(copied: Option<Lsn>) -> Result<Arc<Lsm>> {
     let region = shmem::region();
-    let options = Options { env: Some(CountedEnv::new(default_env(), Arc::new(ServerDescriptors))), ..shmem::options() };
+    let options = Options { env: Some(CountedEnv::new(default_env(), Arc::new(ServerDescriptors::new()))), ..shmem::options() };
     let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows), copied };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
@@ -189,21 +190,43 @@ pub fn log_position() -> Lsn {
     })
 }
 
-/// The server's account of descriptors that it has not opened itself.
-struct ServerDescriptors;
+/// The server's account of descriptors that it has not opened itself. It knows of no threads, but without io_uring a thread may
+/// be the last that holds a file.
+struct ServerDescriptors {
+    thread: ThreadId,
+    /// Given back by other threads, and not told to the server yet.
+    late: AtomicU32,
+}
+
+impl ServerDescriptors {
+    fn new() -> Self {
+        Self { thread: thread::current().id(), late: AtomicU32::new(0) }
+    }
+
+    fn settle(&self) {
+        for _ in 0..self.late.swap(0, Ordering::Relaxed) {
+            // SAFETY: see the externs.
+            unsafe { externs::ReleaseExternalFD() }
+        }
+    }
+}
 
 impl Descriptors for ServerDescriptors {
     fn acquire(&self) -> bool {
-        // SAFETY: see the externs.
+        self.settle();
+        // SAFETY: see the externs; files are opened by the process's own thread.
         unsafe { externs::AcquireExternalFD() }
     }
     fn reserve(&self) {
-        // SAFETY: see the externs.
+        self.settle();
+        // SAFETY: as in `acquire`.
         unsafe { externs::ReserveExternalFD() }
     }
     fn release(&self) {
-        // SAFETY: see the externs.
-        unsafe { externs::ReleaseExternalFD() }
+        self.late.fetch_add(1, Ordering::Relaxed);
+        if thread::current().id() == self.thread {
+            self.settle();
+        }
     }
 }
 
