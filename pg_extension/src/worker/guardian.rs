@@ -189,7 +189,7 @@ fn close_the_door() -> bool {
 fn finish() {
     if let Err(failed) = numbers::settle(link::lsm()) {
         // Numbers are skipped, nothing else.
-        error::report(&failed, pgrx::PgLogLevel::LOG);
+        error::report(&failed, PgLogLevel::LOG);
     }
     until_there_is_space(|| link::lsm().flush_below(Lsn(u64::MAX)).map(drop));
 }

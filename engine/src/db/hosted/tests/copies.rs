@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::db::verify::verify;
-use crate::env::{Env, File, OpenMode};
+use crate::env::{Env, OpenMode};
 use crate::manifest::parse_manifest_name;
 
 /// Copies drawn.
@@ -144,7 +144,10 @@ impl Work {
         lsm.compact_all().map_err(text)?;
         let mut problems = Vec::new();
         verify(dir, &self.world.options, &mut |event| {
-            if let crate::VerifyEvent::Problem(problem) = event {
+            // The log is the host's, not here.
+            if let crate::VerifyEvent::Problem(problem) = event
+                && problem.path != dir
+            {
                 problems.push(problem.to_string());
             }
         })
