@@ -1,6 +1,5 @@
 //! A compactor: runs the engine's jobs one after the other.
 
-
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 

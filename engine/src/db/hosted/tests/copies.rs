@@ -86,9 +86,11 @@ impl Work {
     }
 
     /// Copies the directory while the engine works on. What was logged below the result was in files when that began.
-    fn copy(&mut self, keep: bool) -> u64 {
+    ///
+    /// Unless files are `kept`, some are lost, and none is torn, so that it is at the open that something is missing.
+    fn copy(&mut self, kept: bool) -> u64 {
         let redo = self.world.log.next.load(Ordering::SeqCst);
-        self.world.log.keeps.store(keep, Ordering::SeqCst);
+        self.world.log.keeps.store(kept, Ordering::SeqCst);
         self.lsm.flush_for_checkpoint(Lsn(redo)).unwrap();
         self.step();
         let first: Vec<(String, usize)> =
@@ -105,7 +107,9 @@ impl Work {
             }
             if let Some(mut bytes) = self.read(&name) {
                 let from = first.iter().find(|(known, _)| *known == name).map(|(_, len)| *len);
-                self.tear(&name, &mut bytes, from);
+                if kept {
+                    self.tear(&name, &mut bytes, from);
+                }
                 let file = self.world.env.open(&to.join(&name), OpenMode::CREATE).unwrap();
                 file.write_at(&bytes, 0).unwrap();
                 file.sync().unwrap();
