@@ -30,9 +30,9 @@ use super::{Result, log};
 use crate::rng::Rng;
 
 /// Bytes of the file system.
-const DISK: &str = "640m";
+const DISK: &str = "448m";
 /// Bytes of the file that is removed to give space back.
-const BALLAST: usize = 200 << 20;
+const BALLAST: usize = 120 << 20;
 /// Rows of one INSERT.
 const ROWS: i64 = 500;
 /// Sessions that insert in the sudden scene.
@@ -179,7 +179,7 @@ fn pid(client: &mut Client) -> Result<i32> {
 
 /// Inserts some rows; `false` when they are refused for want of space.
 fn insert(client: &mut Client, table: &str) -> Result<bool> {
-    let body = "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 8 + i * 0))";
+    let body = "(SELECT string_agg(md5(random()::text || i), '') FROM generate_series(1, 8))";
     done(client.batch_execute(&format!("INSERT INTO {table} (body) SELECT {body} FROM generate_series(1, {ROWS}) i")))
 }
 
@@ -270,7 +270,7 @@ fn dropping(place: &Place) -> Result<String> {
     // What an access method keeps beside the table's files goes after the next checkpoint.
     client.batch_execute("CHECKPOINT").map_err(|e| explain(&e))?;
     resume(&mut client, "other")?;
-    wait_until("the space of a dropped table", || Ok(free(&place.disk)? > before + (100 << 20)))?;
+    wait_until("the space of a dropped table", || Ok(free(&place.disk)? > before + (60 << 20)))?;
     must_survive(place, client, "other", ROWS)?;
     Ok(format!("a table of {rows} rows was dropped, work resumed"))
 }
