@@ -94,7 +94,8 @@ pub fn lsm() -> &'static Arc<Lsm> {
 
 fn open_or_attach(copied: Option<Lsn>) -> Result<Arc<Lsm>> {
     let region = shmem::region();
-    let options = Options { env: Some(CountedEnv::new(default_env(), Arc::new(ServerDescriptors::new()))), ..shmem::options() };
+    let options =
+        Options { env: Some(CountedEnv::new(default_env(), Arc::new(ServerDescriptors::new()))), ..shmem::options() };
     let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows), copied };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)

@@ -103,7 +103,8 @@ fn soak(cluster: &Cluster, order: &Order, tell: &dyn Fn(&str)) -> Result<Vec<Str
     let mut history: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
     let (mut statements, mut sampled, mut tables) = (0, 0, 0);
     while statements < order.statements {
-        statements += turn(&mut client, &mut rng).map_err(|e| format!("after {statements} statements: {}", explain(&e)))?;
+        statements +=
+            turn(&mut client, &mut rng).map_err(|e| format!("after {statements} statements: {}", explain(&e)))?;
         if statements / TABLE_EVERY > tables {
             tables += 1;
             let made = other_table(&mut client, order.access_method.name(), tables);
@@ -200,7 +201,8 @@ fn sample(client: &mut Client, watcher: &mut Client) -> Result<Vec<(String, Samp
 fn of_process(pid: i32) -> Result<Sample> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|e| format!("could not read {path}: {e}"))?;
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kilobytes =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
     let memory: i64 = kilobytes.ok_or_else(|| format!("{path} does not tell RssAnon"))?;
     let path = format!("/proc/{pid}/fd");
     let files = fs::read_dir(&path).map_err(|e| format!("could not list {path}: {e}"))?.count();

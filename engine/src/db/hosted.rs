@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::db::open::{check_files, check_identity, load_or_create, remove_orphans, start_control};
 use crate::base::ids::Lsn;
+use crate::db::open::{check_files, check_identity, load_or_create, remove_orphans, start_control};
 use crate::env::{Env, default_env};
 use crate::error::{Error, Result};
 use crate::lsm::control::{MemtableList, state};

@@ -212,8 +212,11 @@ impl Lsm {
         let count = ready.len();
         let mut ready = ready.into_iter();
         while let Some(file) = ready.next() {
-            let path =
-                if file.is_manifest { self.dir.join(manifest_name(file.number)) } else { self.opener.path(file.number) };
+            let path = if file.is_manifest {
+                self.dir.join(manifest_name(file.number))
+            } else {
+                self.opener.path(file.number)
+            };
             self.give_space_back(&file, &path);
             if let Err(error) = self.env.remove(&path) {
                 // What is left takes space until it is gone: it is tried again.
