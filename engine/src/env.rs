@@ -10,6 +10,7 @@
 //! 3. Reads and writes of a direct file need offset, length and memory aligned to `IO_ALIGN`; a file opened with
 //!    `direct` that the file system refuses direct I/O for is opened buffered and says so through `File::is_direct`.
 
+pub mod counted;
 pub mod fault;
 mod map;
 pub mod memory;

@@ -155,12 +155,16 @@ impl Manifest {
                 "Create one, or name its directory.",
             ));
         };
-        Self::read(env, dir, number, apply).map_err(|error| {
+        Self::read(env, dir, number, &mut *apply).or_else(|error| {
             if !current::is_kind(&error, io::ErrorKind::NotFound) {
-                return error;
+                return Err(error);
+            }
+            // Whoever has the directory open may have switched to another one meanwhile and removed this one.
+            if current::read(env, dir)?.is_some_and(|now| now != number) {
+                return Self::load(env, dir, apply);
             }
             let what = format!("it names {}, which does not exist", manifest_name(number));
-            Error::corruption(&dir.join(current::CURRENT), 0, what)
+            Err(Error::corruption(&dir.join(current::CURRENT), 0, what))
         })
     }
 

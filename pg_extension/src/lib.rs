@@ -7,6 +7,7 @@
 pgrx::pg_module_magic!();
 
 pub mod am;
+pub mod backup;
 pub mod error;
 pub mod ffi;
 pub mod guc;

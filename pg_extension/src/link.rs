@@ -7,13 +7,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, ThreadId};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 use ssd_engine::base::ids::{Lsn, TreeId};
 use ssd_engine::db::hosted::{HostParts, attach_hosted, open_hosted, region_is_open};
+use ssd_engine::env::counted::{CountedEnv, Descriptors};
 use ssd_engine::env::default_env;
 use ssd_engine::lsm::Lsm;
 use ssd_engine::lsm::hosted::{Host, Job, Placed, Wait};
@@ -24,6 +26,7 @@ use ssd_engine::mvcc::rows::RowStore;
 use ssd_engine::wal::{Appended, Log};
 use ssd_engine::{Error, Options, Result};
 
+use crate::backup;
 use crate::error::{self, OrRaise};
 use crate::ffi::externs;
 use crate::ops::trees;
@@ -69,7 +72,8 @@ pub fn process() -> &'static Process {
         return process;
     }
     let _ = shmem::shared();
-    let opened = Lock::Open.with(open_or_attach);
+    let copied = backup::replayed_from();
+    let opened = Lock::Open.with(|| open_or_attach(copied));
     let lsm = opened.or_raise();
     let locks = RowLocks::new(Arc::clone(&lsm), LOCK_TREE);
     let store = RowStore::new(lsm, Arc::new(Latches), locks);
@@ -88,9 +92,11 @@ pub fn lsm() -> &'static Arc<Lsm> {
     process().store.lsm()
 }
 
-fn open_or_attach() -> Result<Arc<Lsm>> {
-    let (region, options) = (shmem::region(), Options { env: Some(io::watched(default_env())), ..shmem::options() });
-    let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows) };
+fn open_or_attach(copied: Option<Lsn>) -> Result<Arc<Lsm>> {
+    let region = shmem::region();
+    let counted = CountedEnv::new(default_env(), Arc::new(ServerDescriptors::new()));
+    let options = Options { env: Some(io::watched(counted)), ..shmem::options() };
+    let parts = HostParts { log: Arc::new(ServerLog), host: Arc::new(Server), rows: Arc::new(Rows), copied };
     if region_is_open(&options, &region) {
         attach_hosted(&directory(), options, region, parts)
     } else {
@@ -116,16 +122,7 @@ pub fn writer() -> &'static Process {
     }
     let mut shown = None;
     for _ in 0..ARMING_MS_MAX / 10 {
-        let shared = shmem::shared();
-        let joined = Lock::Attach.with(|| {
-            if shared.closing.load(Ordering::SeqCst) != 0 || shared.armed.load(Ordering::SeqCst) == 0 {
-                return false;
-            }
-            shared.attached.fetch_add(1, Ordering::SeqCst);
-            true
-        });
-        if joined {
-            WRITES.store(true, Ordering::Relaxed);
+        if join() {
             return process;
         }
         check_for_interrupts();
@@ -139,6 +136,23 @@ pub fn writer() -> &'static Process {
         "the guardian of ssdlsm does not run, so that rows cannot be changed",
         "Look for its messages in the server's log, and see that max_worker_processes leaves room for it.",
     );
+}
+
+/// Counts this process among the writers, if the guardian guards and it is not counted yet; whether it is. Raises nothing.
+pub fn join() -> bool {
+    if WRITES.load(Ordering::Relaxed) {
+        return true;
+    }
+    let shared = shmem::shared();
+    let joined = Lock::Attach.with(|| {
+        let open = shared.closing.load(Ordering::SeqCst) == 0 && shared.armed.load(Ordering::SeqCst) != 0;
+        if open {
+            shared.attached.fetch_add(1, Ordering::SeqCst);
+        }
+        open
+    });
+    WRITES.store(joined, Ordering::Relaxed);
+    joined
 }
 
 #[pg_guard]
@@ -182,6 +196,46 @@ pub fn log_position() -> Lsn {
     Lsn(unsafe {
         if in_recovery { externs::GetXLogReplayRecPtr(std::ptr::null_mut()) } else { externs::GetXLogInsertEndRecPtr() }
     })
+}
+
+/// The server's account of descriptors that it has not opened itself. It knows of no threads, but without io_uring a thread may
+/// be the last that holds a file.
+struct ServerDescriptors {
+    thread: ThreadId,
+    /// Given back by other threads, and not told to the server yet.
+    late: AtomicU32,
+}
+
+impl ServerDescriptors {
+    fn new() -> Self {
+        Self { thread: thread::current().id(), late: AtomicU32::new(0) }
+    }
+
+    fn settle(&self) {
+        for _ in 0..self.late.swap(0, Ordering::Relaxed) {
+            // SAFETY: see the externs.
+            unsafe { externs::ReleaseExternalFD() }
+        }
+    }
+}
+
+impl Descriptors for ServerDescriptors {
+    fn acquire(&self) -> bool {
+        self.settle();
+        // SAFETY: see the externs; files are opened by the process's own thread.
+        unsafe { externs::AcquireExternalFD() }
+    }
+    fn reserve(&self) {
+        self.settle();
+        // SAFETY: as in `acquire`.
+        unsafe { externs::ReserveExternalFD() }
+    }
+    fn release(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+        if thread::current().id() == self.thread {
+            self.settle();
+        }
+    }
 }
 
 struct ServerLog;
@@ -239,6 +293,9 @@ impl Host for Server {
             NUMBER_TREE | ABORTED_TREE => TreeKind::Values,
             _ => TreeKind::Rows,
         }
+    }
+    fn keeps_files(&self) -> bool {
+        backup::is_running()
     }
 }
 

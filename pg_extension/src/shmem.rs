@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 use ssd_engine::mem::region::{Layout, Region};
 use ssd_engine::{Engine, Options};
 
+use crate::backup;
 use crate::error;
 use crate::ffi::externs;
 use crate::guc;
@@ -222,6 +223,7 @@ unsafe extern "C-unwind" fn startup() {
         let region = region.add(region.align_offset(4096));
         // The segment is new and zeroed by the kernel; to clear it here would touch all of it at every start.
         SHARED.store(shared.cast(), Ordering::Relaxed);
+        backup::find_state();
         let mut sound = false;
         let control = pg_sys::get_controlfile(pg_sys::DataDir, &raw mut sound);
         if !found && (*control).state != pg_sys::DBState::DB_SHUTDOWNED {

@@ -116,7 +116,7 @@ unsafe extern "C-unwind" fn redo_of_xlog(reader: *mut pg_sys::XLogReaderState) {
         if matches!(info, XLOG_CHECKPOINT_ONLINE | XLOG_CHECKPOINT_SHUTDOWN) {
             let checkpoint: pg_sys::CheckPoint = std::ptr::read_unaligned(data.as_ptr().cast());
             link::flush_here();
-            link::lsm().flush_below(Lsn(checkpoint.redo)).or_raise();
+            link::lsm().flush_for_checkpoint(Lsn(checkpoint.redo)).or_raise();
         }
         if let Some(original) = REDO_OF_XLOG {
             original(reader);

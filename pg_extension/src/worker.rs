@@ -130,6 +130,17 @@ pub(crate) fn nap(milliseconds: i64) -> bool {
     }
 }
 
+/// Reads the configuration anew when it was told to; between jobs. What is wrong in it is logged.
+pub(crate) fn reload() {
+    // SAFETY: a flag that a signal handler sets, and nothing of the engine is held.
+    unsafe {
+        if std::ptr::read_volatile(&raw const pg_sys::ConfigReloadPending) != 0 {
+            std::ptr::write_volatile(&raw mut pg_sys::ConfigReloadPending, 0);
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}
+
 /// Whether this process was told to end.
 pub(crate) fn told_to_end() -> bool {
     // SAFETY: a flag that a signal handler sets.

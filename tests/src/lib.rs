@@ -6,6 +6,7 @@ pub mod histories;
 pub mod isolation;
 pub mod mutation;
 pub mod pg_crash;
+pub mod pg_soak;
 pub mod rng;
 pub mod shared_region;
 pub mod sim;

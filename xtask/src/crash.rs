@@ -1,6 +1,6 @@
 //! `cargo xtask crash`: kills processes that use the engine, at random, and checks what they left behind.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
@@ -12,6 +12,7 @@ use crate::{run, sim};
 /// The binaries in the `tests` crate.
 const BINARY: &str = "crash";
 const POSTGRES_BINARY: &str = "crash-pg";
+const DISK_BINARY: &str = "full-disk-pg";
 
 /// Options of the verb.
 #[derive(Args)]
@@ -31,6 +32,19 @@ enum Subject {
     },
     /// Postgres under load: a backend, a worker of the extension, the checkpointer, the postmaster, or all of it at once.
     Pg(Postgres),
+    /// Nobody: the disk under Postgres fills up, in a small file system of its own, and space returns. Needs root.
+    Disk(Disk),
+}
+
+/// Options of `crash disk`.
+#[derive(Args)]
+struct Disk {
+    /// What tables are made with; heap is the control.
+    #[arg(long, default_value = "ssdlsm", value_parser = ["heap", "ssdlsm"])]
+    am: String,
+    /// Where the file system is mounted [default: target/pg_full_disk].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// Options of `crash pg`.
@@ -61,6 +75,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
     let (binary, options) = match &arguments.subject {
         Subject::Engine { rounds } => (BINARY, vec!["--rounds".to_owned(), rounds.to_string()]),
         Subject::Pg(postgres) => (POSTGRES_BINARY, postgres.options(workspace)?),
+        Subject::Disk(disk) => {
+            let dir = place(workspace, disk.dir.as_deref(), "pg_full_disk")?;
+            (DISK_BINARY, vec!["--am".to_owned(), disk.am.clone(), "--dir".to_owned(), dir])
+        }
     };
     if !workspace.has_binary("tests", binary) {
         return Err(Failure::new(format!("tests/src/bin/{binary}.rs does not exist")));
@@ -70,17 +88,22 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
     run::inherited(command)
 }
 
+/// The directory that was asked for, or the one that is called `name` under the target directory.
+pub(crate) fn place(workspace: &Workspace, asked: Option<&Path>, name: &str) -> Result<String> {
+    let dir = match asked {
+        Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
+        None => workspace.target_dir().join(name),
+    };
+    Ok(dir.to_string_lossy().into_owned())
+}
+
 impl Postgres {
     fn options(&self, workspace: &Workspace) -> Result<Vec<String>> {
-        let dir = match &self.dir {
-            Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
-            None => workspace.target_dir().join("pg_crash"),
-        };
+        let dir = place(workspace, self.dir.as_deref(), "pg_crash")?;
         // Any number will do; the program prints it.
         let seed = self.seed.unwrap_or_else(|| {
             SystemTime::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_secs() ^ u64::from(time.subsec_nanos()) << 20)
         });
-        let dir = dir.to_string_lossy().into_owned();
         let pairs = [("--rounds", self.rounds.to_string()), ("--seed", seed.to_string()), ("--am", self.am.clone())];
         let mut options: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
         options.extend(["--dir".to_owned(), dir]);

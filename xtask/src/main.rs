@@ -22,6 +22,7 @@ mod run;
 #[path = "../../engine/fuzz/seeds.rs"]
 mod seeds;
 mod sim;
+mod soak;
 mod source;
 mod test;
 mod workspace;
@@ -65,6 +66,10 @@ enum Verb {
     ///
     /// Last line: `N passed, N failed` (rounds).
     Crash(crash::Arguments),
+    /// Run very many statements in one session, and watch memory and open files of all who take part.
+    ///
+    /// Last line: `soak: ok`, or `soak: N grew`.
+    Soak(soak::Arguments),
     /// Fuzz the decoders of everything that is read from disk.
     ///
     /// Last line: `N passed, N failed` (targets).
@@ -105,6 +110,7 @@ fn dispatch(verb: Verb) -> Result<bool> {
         Verb::Lint => lint::run(&workspace),
         Verb::Sim(arguments) => sim::run(&workspace, &arguments),
         Verb::Crash(arguments) => crash::run(&workspace, &arguments),
+        Verb::Soak(arguments) => soak::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Verb::Pg(arguments) => pg::run(&workspace, arguments),
         Verb::Regress(arguments) => regress::run(&workspace, &arguments),

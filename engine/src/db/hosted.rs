@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::db::open::{check_files, load_or_create, remove_orphans, start_control};
+use crate::base::ids::Lsn;
+use crate::db::open::{check_files, check_identity, load_or_create, remove_orphans, start_control};
 use crate::env::{Env, default_env};
 use crate::error::{Error, Result};
 use crate::lsm::control::{MemtableList, state};
@@ -29,6 +30,8 @@ pub struct HostParts {
     pub host: Arc<dyn Host>,
     /// The transactions.
     pub rows: Arc<dyn RowHost>,
+    /// For an open: where the host replays its log from, when the directory is a copy that was taken while it changed.
+    pub copied: Option<Lsn>,
 }
 
 impl HostParts {
@@ -52,10 +55,25 @@ pub fn open_hosted(path: &Path, options: Options, region: Region, parts: HostPar
     options.validate()?;
     let env = env_of(&options);
     let (_, places) = layout(&options);
-    let (version, loaded) = load_or_create(&env, path, &options)?;
+    let found = parts.copied.map(|from| copied::find(&env, path, options.direct_io, from)).transpose()?.flatten();
+    let (version, number, end_offset) = match found {
+        // A new manifest follows at once, so nobody reads this one again.
+        Some(found) => {
+            if found.undone > 0 {
+                let manifest = crate::manifest::manifest_name(found.number);
+                tracing::warn!(undone = found.undone, manifest, "edits behind the start of the copy are undone");
+            }
+            (found.version, found.number, 0)
+        }
+        None => {
+            let (version, loaded) = load_or_create(&env, path, &options)?;
+            (version, loaded.number, loaded.end_offset)
+        }
+    };
+    check_identity(&version, path, number)?;
     let lsm = Lsm::new(env, path.to_owned(), options, region, places, Views::new(version));
     parts.give_to(&lsm);
-    start_control(&lsm, loaded.number, loaded.end_offset);
+    start_control(&lsm, number, end_offset);
     check_files(&lsm)?;
     lsm.rewrite_manifest()?;
     lsm.set_replay_position(lsm.local_view().version.durable);
@@ -93,5 +111,6 @@ fn is_open(lsm: &Lsm) -> bool {
     lsm.control().state.load(Ordering::SeqCst) != state::FRESH
 }
 
+mod copied;
 #[cfg(test)]
 mod tests;

@@ -63,9 +63,7 @@ pub(super) fn load_or_create(env: &Arc<dyn Env>, path: &Path, options: &Options)
     if !prepare_directory(env, path, options)? {
         create(env, path)?;
     }
-    let (version, loaded) = load(env, path)?;
-    check_identity(&version, path, loaded.number)?;
-    Ok((version, loaded))
+    load(env, path)
 }
 
 /// Names in a directory; `None` when there is no such directory.
@@ -151,7 +149,7 @@ fn log_place(env: &Arc<dyn Env>, dir: &Path, uuid: [u8; 16], options: &Options) 
 }
 
 /// The engine's identity, in a format that this code knows.
-fn check_identity(version: &Version, path: &Path, number: FileNumber) -> Result<Identity> {
+pub(super) fn check_identity(version: &Version, path: &Path, number: FileNumber) -> Result<Identity> {
     let identity = version.identity.ok_or_else(|| {
         Error::corruption(&path.join(manifest_name(number)), 0, "the manifest does not say which engine it belongs to")
     })?;
@@ -222,8 +220,12 @@ pub(super) fn check_files(lsm: &Lsm) -> Result<()> {
     Ok(())
 }
 
-/// Removes files that no version names: outputs of jobs that did not finish, and old manifests.
+/// Removes files that no version names: outputs of jobs that did not finish, and old manifests. While somebody copies the
+/// directory all stay, for the next open to find.
 pub(super) fn remove_orphans(lsm: &Lsm) -> Result<()> {
+    if lsm.keeps_files() {
+        return Ok(());
+    }
     let view = lsm.local_view();
     let live: BTreeSet<_> = view.files().map(|(_, file)| crate::lsm::view::sst_name(file.meta.number)).collect();
     let manifest = manifest_name(FileNumber(lsm.control().manifest_number.load(Ordering::SeqCst)));

@@ -280,7 +280,7 @@ impl Run<'_> {
 }
 
 /// How a file is not what the manifest says of it.
-fn contradiction(reader: &SstReader, meta: &FileMeta) -> Option<String> {
+pub(super) fn contradiction(reader: &SstReader, meta: &FileMeta) -> Option<String> {
     let found = reader.properties();
     let numbers = [
         ("bytes", reader.file_len(), meta.size),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::counted::CountedEnv;
+use super::counted::tests::Limit;
 use super::memory::MemoryEnv;
 use super::pool::PoolEnv;
 use super::random::Random;
@@ -58,7 +60,10 @@ impl World {
 fn worlds() -> Vec<World> {
     let memory = MemoryEnv::new(1);
     memory.create_dir(Path::new("/db")).unwrap();
+    // Without a limit: some tests here take the name of a file that they go on reading.
+    let counted = CountedEnv::new(PoolEnv::new(1), Limit::new(usize::MAX));
     let worlds = vec![
+        World::on_disk(counted),
         World { env: memory, dir: PathBuf::from("/db"), _cleaner: None },
         World::on_disk(PoolEnv::new(1)),
         World::on_disk(PoolEnv::new(4)),

@@ -19,6 +19,7 @@ use crate::base::ids::{Level, Lsn, SeqNo, TreeId};
 use crate::base::key::full_key;
 use crate::base::key::prefix_successor;
 use crate::error::{Error, Result};
+use crate::format::version_edit::VersionEdit;
 use crate::lsm::Lsm;
 use crate::lsm::control::MemtableList;
 use crate::lsm::memtable::{Memtable, Room, space_needed};
@@ -96,6 +97,13 @@ pub trait Host: Send + Sync {
 
     /// What `tree` holds.
     fn tree_kind(&self, tree: TreeId) -> TreeKind;
+
+    /// Whether files that left the version must stay for now, because somebody copies the directory while it changes: every
+    /// file of the version that was in force when the copy began has to be there until it ends. Asked after the version has
+    /// changed, and again before files are removed that were kept.
+    fn keeps_files(&self) -> bool {
+        false
+    }
 }
 
 /// A batch with room in a memtable and numbers, pinned there until it is inserted or given up.
@@ -238,6 +246,22 @@ impl Lsm {
         }
     }
 
+    /// As [`flush_below`](Self::flush_below) for `redo`, where a checkpoint of the host will let replay begin, and notes that
+    /// position: a copy of the directory that is replayed from there is known by it. The host's log must have arrived there:
+    /// nothing will be logged below. (Its end may be short of it by the header of a page.)
+    ///
+    /// # Errors
+    /// I/O: as for [`flush_below`](Self::flush_below).
+    pub fn flush_for_checkpoint(&self, redo: Lsn) -> Result<()> {
+        self.flush_below(redo)?;
+        if self.view()?.version.durable >= redo {
+            return Ok(());
+        }
+        let claim = self.claim_manifest()?;
+        let edit = VersionEdit { durable: Some(redo), last_seqno: Some(self.visible()), ..VersionEdit::default() };
+        self.install(&claim, edit).map(drop)
+    }
+
     /// Whether `tree` has any entry at all, in memory or in files; what was deleted and not yet forgotten counts as one when
     /// it is newer than what deleted it.
     ///
@@ -259,6 +283,11 @@ impl Lsm {
     pub fn note_disk_full(&self) {
         self.control().disk_full.store(1, Ordering::Relaxed);
         self.look_at_disk();
+    }
+
+    /// Whether the host wants files to stay that left the version.
+    pub(crate) fn keeps_files(&self) -> bool {
+        self.host.get().is_some_and(|host| host.keeps_files())
     }
 
     pub(crate) fn check_host_interrupts(&self) -> Result<()> {

@@ -3,12 +3,15 @@
 //! Everything here happens under the manifest claim, which may be held over I/O. The order is: catch up with what other
 //! processes appended, apply, append and sync, swap this process's view, raise `Control::version` and the generation.
 //!
-//! Files that leave the version are removed when every pin is of a later generation, whichever process holds it.
+//! Files that leave the version are removed when every pin is of a later generation, whichever process holds it, and no host
+//! wants them to stay. A manifest that another one replaced is treated like them then.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::ids::{FileNumber, SeqNo};
+use crate::env::OpenMode;
 use crate::error::{Error, Result};
 use crate::format::version_edit::VersionEdit;
 use crate::lsm::Lsm;
@@ -19,10 +22,11 @@ use crate::lsm::view::View;
 use crate::manifest::{Manifest, manifest_name};
 use crate::mem::lock::LockGuard;
 
-/// A file that left the version at a generation.
+/// A file that left the version at a generation, or a manifest that is no longer in force.
 pub struct Obsolete {
     number: FileNumber,
     generation: u64,
+    is_manifest: bool,
 }
 
 /// Proof that the caller holds the manifest claim.
@@ -60,7 +64,11 @@ impl Lsm {
         let gone = self.views.install(next);
         self.control().version.store(number, Ordering::SeqCst);
         let generation = self.control().advance_generation();
-        self.obsolete.lock().extend(gone.iter().map(|f| Obsolete { number: f.meta.number, generation }));
+        self.obsolete.lock().extend(gone.iter().map(|f| Obsolete {
+            number: f.meta.number,
+            generation,
+            is_manifest: false,
+        }));
         Ok(generation)
     }
 
@@ -72,20 +80,42 @@ impl Lsm {
         let mut end = manifest.append(edit)?;
         self.stats().add(Counter::ManifestBytes, end - before);
         if manifest.should_rewrite() {
-            // Without space for a new one the old one goes on; once CURRENT may name the new one, it may not.
-            match self.fresh_manifest(next) {
-                Ok(fresh) => {
-                    let old = manifest.number();
-                    *manifest = fresh;
-                    manifest.switch(&self.env, &self.dir)?;
-                    end = manifest.end_offset();
-                    self.control().manifest_number.store(manifest.number().0, Ordering::SeqCst);
-                    let _ = self.env.remove(&self.dir.join(manifest_name(old)));
-                }
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the manifest stays long"),
-            }
+            self.replace(manifest, next)?;
+            end = manifest.end_offset();
         }
         self.control().manifest_bytes.store(end, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Puts a new manifest with all of `version` in the place of one that has grown long, if there is space for it.
+    fn replace(&self, manifest: &mut Manifest, version: &Version) -> Result<()> {
+        // Without space for a new one the old one goes on; once CURRENT may name the new one, it may not.
+        match self.fresh_manifest(version) {
+            Ok(fresh) => {
+                let old = std::mem::replace(manifest, fresh).number();
+                manifest.switch(&self.env, &self.dir)?;
+                self.control().manifest_number.store(manifest.number().0, Ordering::SeqCst);
+                if self.keeps_files() {
+                    let generation = self.control().generation.load(Ordering::SeqCst);
+                    self.obsolete.lock().push(Obsolete { number: old, generation, is_manifest: true });
+                } else {
+                    let _ = self.env.remove(&self.dir.join(manifest_name(old)));
+                }
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the manifest stays long"),
+        }
+        Ok(())
+    }
+
+    /// As if the manifest had grown long.
+    #[cfg(test)]
+    pub(crate) fn replace_manifest(&self) -> Result<()> {
+        let _claim = self.claim_manifest()?;
+        self.catch_up()?;
+        let mut slot = self.manifest.lock();
+        let manifest = slot.as_mut().expect("catch_up opened it");
+        self.replace(manifest, &self.local_view().version)?;
+        self.control().manifest_bytes.store(manifest.end_offset(), Ordering::SeqCst);
         Ok(())
     }
 
@@ -174,18 +204,40 @@ impl Lsm {
             *waiting = rest;
             ready
         };
+        // Asked after they left the version, all of them.
+        if !ready.is_empty() && self.keeps_files() {
+            self.obsolete.lock().extend(ready);
+            return Ok(0);
+        }
         let count = ready.len();
         let mut ready = ready.into_iter();
         while let Some(file) = ready.next() {
-            if let Err(error) = self.env.remove(&self.opener.path(file.number)) {
+            let path = if file.is_manifest {
+                self.dir.join(manifest_name(file.number))
+            } else {
+                self.opener.path(file.number)
+            };
+            self.give_space_back(&file, &path);
+            if let Err(error) = self.env.remove(&path) {
                 // What is left takes space until it is gone: it is tried again.
                 self.obsolete.lock().extend(std::iter::once(file).chain(ready));
                 return Err(error);
             }
-            self.cache.erase_file(file.number);
-            self.stats().add(Counter::FilesRemoved, 1);
+            if !file.is_manifest {
+                self.cache.erase_file(file.number);
+                self.stats().add(Counter::FilesRemoved, 1);
+            }
         }
         Ok(count)
+    }
+
+    /// Empties a file that is about to be removed: processes of a host that do nothing keep it open until their next call. (An
+    /// engine of its own may have given the file a second name, in a checkpoint.)
+    fn give_space_back(&self, file: &Obsolete, path: &Path) {
+        if self.is_hosted() && !file.is_manifest {
+            // Best effort: the removal follows, and says what is wrong.
+            let _ = self.env.open(path, OpenMode::WRITE).and_then(|open| open.set_len(0));
+        }
     }
 
     /// Whether files wait for their removal.

@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::lsm::Lsm;
 use crate::lsm::stall::{StallDecision, StallPolicy, write_delay};
 
-/// Writes are refused below this fraction of option `disk_reserve_bytes`; compaction stops below the whole of it.
+/// Writes are refused below this fraction of option `disk_reserve_bytes`; compaction stops below the whole of it, and writes are
+/// refused there, too, once they wait for it.
 const REFUSE_FRACTION: u64 = 4;
 /// How often the free space is looked at.
 const DISK_CHECK: Duration = Duration::from_millis(500);
@@ -57,7 +58,10 @@ impl Lsm {
         match self.env.free_space(&self.dir) {
             Ok(free) => {
                 control.disk_free.store(free, Ordering::Relaxed);
-                let full = free < self.options.disk_reserve_bytes / REFUSE_FRACTION;
+                let reserve = self.options.disk_reserve_bytes;
+                // Writers that wait for compactions which the disk cannot hold would wait for ever.
+                let stopped = control.write_rate.load(Ordering::Relaxed) == STOPPED_RATE;
+                let full = free < reserve / REFUSE_FRACTION || (free < reserve && stopped);
                 if control.disk_full.swap(u32::from(full), Ordering::Relaxed) != u32::from(full) {
                     if full {
                         tracing::warn!(free, "the disk is nearly full: writes are refused until space returns");

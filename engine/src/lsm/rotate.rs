@@ -40,6 +40,10 @@ impl Lsm {
                 }
             }
             self.await_progress(seen)?;
+            if self.host.get().is_some_and(|host| !host.flushes_itself()) {
+                // No flush will make room until space returns.
+                self.check_space()?;
+            }
             let waited = self.env.now().saturating_sub(started);
             if self.options.stall_timeout.is_some_and(|limit| waited > limit) {
                 let source = std::io::Error::from(std::io::ErrorKind::TimedOut);

@@ -140,18 +140,23 @@ impl Lsm {
     /// Decides whether a write of `bytes` may start, and slows it when compaction is behind.
     pub(crate) fn admit(&self, bytes: usize) -> Result<()> {
         self.check_open()?;
-        let control = self.control();
-        if control.disk_full.load(Ordering::Relaxed) != 0 {
-            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
-            return Err(Error::io(&self.dir, "write: the disk is nearly full; free space under", source));
-        }
-        let rate = control.write_rate.load(Ordering::Relaxed);
+        self.check_space()?;
+        let rate = self.control().write_rate.load(Ordering::Relaxed);
         if rate != 0 {
             let wait = self.throttle().take(bytes as u64, rate, self.env.now());
             if !wait.is_zero() {
                 self.stats().add(Counter::StallMicros, wait.as_micros() as u64);
                 self.sleep_checking(wait)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Fails while writes are refused for want of space.
+    pub(crate) fn check_space(&self) -> Result<()> {
+        if self.control().disk_full.load(Ordering::Relaxed) != 0 {
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(Error::io(&self.dir, "write: the disk is nearly full; free space under", source));
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ pub(super) fn remove_if_there(env: &Arc<dyn Env>, path: &Path) -> Result<()> {
 }
 
 /// Whether the operating system refused for the reason `kind`.
-pub(super) fn is_kind(error: &Error, kind: io::ErrorKind) -> bool {
+pub(crate) fn is_kind(error: &Error, kind: io::ErrorKind) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == kind)
 }
 

@@ -77,6 +77,11 @@ unsafe extern "C-unwind" {
     pub fn GetRedoRecPtr() -> XLogRecPtr;
     pub fn GetXLogInsertEndRecPtr() -> XLogRecPtr;
     pub fn GetXLogReplayRecPtr(tli: *mut u32) -> XLogRecPtr;
+    /// Count in this process, and close files of the server's own that were used long ago; what fails there is logged, or is a
+    /// panic of the server.
+    pub fn AcquireExternalFD() -> bool;
+    pub fn ReserveExternalFD();
+    pub fn ReleaseExternalFD();
     pub fn SignalHandlerForShutdownRequest(signal: i32);
     pub fn SignalHandlerForConfigReload(signal: i32);
     pub fn procsignal_sigusr1_handler(signal: i32);

@@ -102,7 +102,7 @@ pub fn collect(lsm: &Arc<Lsm>) -> Result<usize> {
     let nodes = nodes_with_files("").map_err(failed)?;
     let dead: Vec<_> = trees.into_iter().filter(|tree| !nodes.contains(&node_of_tree(*tree))).collect();
     for tree in &dead {
-        end_of(*tree).write(lsm, true)?;
+        end_of(*tree).write_to_free(lsm)?;
     }
     Ok(dead.len())
 }

@@ -129,6 +129,17 @@ impl Batch {
         Ok(())
     }
 
+    /// As [`write`](Self::write), logged, and also when writes are refused for want of space: for what makes space.
+    ///
+    /// # Errors
+    /// A disk so full that memory cannot be flushed; closed.
+    pub fn write_to_free(&self, lsm: &Lsm) -> Result<()> {
+        while let Err(full) = self.try_write(lsm, true)? {
+            lsm.rotate(full)?;
+        }
+        Ok(())
+    }
+
     /// Writes it if there is room at once: for callers that hold a latch. Otherwise says which memtable is full: to be rotated
     /// without the latch.
     ///

@@ -1,7 +1,5 @@
 //! A compactor: runs the engine's jobs one after the other.
 
-use std::sync::atomic::Ordering;
-
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
@@ -9,7 +7,7 @@ use super::{Role, activity, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::trees;
 use crate::xact::garbage::Outsider;
-use crate::{error, link, shmem};
+use crate::{error, link};
 
 /// Milliseconds between two looks for work.
 const IDLE_MS: i64 = 200;
@@ -31,6 +29,7 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
     let mut idle = 0u64;
     loop {
         super::at_work();
+        super::reload();
         if told_to_end() {
             break;
         }
@@ -45,6 +44,11 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
                 IDLE_MS
             }
             Err(_) if told_to_end() => break,
+            // The guardian tells of it.
+            Err(failed) if failed.is_no_space() => {
+                link::lsm().note_disk_full();
+                PAUSE_MS
+            }
             Err(failed) => {
                 super::job_failed(&failed);
                 PAUSE_MS
@@ -65,10 +69,14 @@ pub extern "C-unwind" fn ssdlsm_compactor_main(_arg: pg_sys::Datum) {
 fn collect(collected_at: &mut u64) {
     // SAFETY: see the externs.
     let redo = unsafe { externs::GetRedoRecPtr() };
-    if link::in_recovery() || redo == *collected_at || shmem::shared().armed.load(Ordering::SeqCst) == 0 {
+    if link::in_recovery() || redo == *collected_at {
         return;
     }
-    let _ = link::writer();
+    // The process is known before it joins: its end takes it out again.
+    let _ = link::process();
+    if !link::join() {
+        return;
+    }
     activity::begins("looking for rows of dropped tables");
     match trees::collect(link::lsm()) {
         Ok(_) => *collected_at = redo,

@@ -13,19 +13,27 @@
 //! shutdown.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use ssd_engine::Error;
 use ssd_engine::base::ids::Lsn;
 
 use super::{Role, activity, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::numbers;
 use crate::shmem::{self, Lock};
-use crate::{error, link};
+use crate::{backup, error, link};
 
 /// Milliseconds between two looks.
 const TICK_MS: i64 = 10;
+/// Milliseconds between two attempts on a full disk.
+const FULL_NAP_MS: i64 = 500;
+/// How often a full disk is told of.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Index of ProcArrayLock among the server's own locks.
 const PROC_ARRAY_LOCK: usize = 4;
 
@@ -42,15 +50,21 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
     let shared = shmem::shared();
     // SAFETY: the latch lives in shared memory.
     shared.guardian_latch.store(unsafe { pg_sys::MyLatch }, Ordering::SeqCst);
-    let mut armed = false;
+    let (mut armed, mut told) = (false, None);
+    if !backup::is_known() {
+        let what = "ssdlsm cannot tell when base backups of this server are taken";
+        let hint = "Take them while no table of it is written to.";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, what, "ssdlsm").set_hint(hint).report(PgLogLevel::WARNING);
+    }
     loop {
         let postmaster_died = nap(TICK_MS);
         super::at_work();
+        super::reload();
         if link::in_recovery() {
             if told_to_end() || postmaster_died {
                 leave();
             }
-            flush_full();
+            flush_full(&mut told);
             continue;
         }
         if !armed {
@@ -58,7 +72,7 @@ pub extern "C-unwind" fn ssdlsm_guardian_main(_arg: pg_sys::Datum) {
             armed = true;
         }
         guard();
-        flush_full();
+        flush_full(&mut told);
         if (told_to_end() || postmaster_died) && close_the_door() {
             finish();
             leave();
@@ -111,7 +125,7 @@ fn guard() {
     if redo != flushed_for.load(Ordering::SeqCst) {
         let what = format!("holding a checkpoint until all before {:X}/{:X} is in files", redo >> 32, redo as u32);
         activity::begins(&what);
-        flush_to(Lsn(redo));
+        until_there_is_space(|| link::lsm().flush_for_checkpoint(Lsn(redo)));
         activity::ends();
         flushed_for.store(redo, Ordering::SeqCst);
     }
@@ -126,40 +140,40 @@ fn guard() {
     });
 }
 
-/// Flushes everything logged below `upto`. A full disk is waited out: the checkpoint stays held, reads go on.
-fn flush_to(upto: Lsn) {
-    let lsm = link::lsm();
-    loop {
-        match lsm.flush_below(upto) {
-            Ok(_) => return,
-            Err(failed) if failed.is_no_space() => {
-                super::job_failed(&failed);
-                lsm.note_disk_full();
-                activity::begins("waiting for space on the disk");
-                nap(500);
-                activity::ends();
-                super::at_work();
-            }
-            Err(failed) => error::panic(&failed),
-        }
+/// Does a `flush`. A full disk is waited out: the checkpoint stays held, reads go on.
+fn until_there_is_space(flush: impl Fn() -> ssd_engine::Result<()>) {
+    let mut told = None;
+    while let Err(failed) = flush() {
+        await_space(&failed, &mut told);
     }
 }
 
 /// Flushes memtables that are full.
-fn flush_full() {
+fn flush_full(told: &mut Option<Instant>) {
     loop {
         match link::lsm().flush_oldest() {
-            Ok(true) => {}
+            Ok(true) => *told = None,
             Ok(false) => return,
-            Err(failed) if failed.is_no_space() => {
-                super::job_failed(&failed);
-                link::lsm().note_disk_full();
-                nap(500);
-                return;
-            }
-            Err(failed) => error::panic(&failed),
+            Err(failed) => return await_space(&failed, told),
         }
     }
+}
+
+/// Refuses writers and waits a moment when `failed` says that the disk is full; it is told now and then. Any other failure is the
+/// end.
+fn await_space(failed: &Error, told: &mut Option<Instant>) {
+    if !failed.is_no_space() {
+        error::panic(failed);
+    }
+    link::lsm().note_disk_full();
+    if told.is_none_or(|at| at.elapsed() > TELL_EVERY) {
+        *told = Some(Instant::now());
+        super::job_failed(failed);
+    }
+    activity::begins("waiting for space on the disk");
+    nap(FULL_NAP_MS);
+    activity::ends();
+    super::at_work();
 }
 
 /// Lets nobody in any more, once nobody is in.
@@ -179,7 +193,7 @@ fn close_the_door() -> bool {
 fn finish() {
     if let Err(failed) = numbers::settle(link::lsm()) {
         // Numbers are skipped, nothing else.
-        error::report(&failed, pgrx::PgLogLevel::LOG);
+        error::report(&failed, PgLogLevel::LOG);
     }
-    flush_to(Lsn(u64::MAX));
+    until_there_is_space(|| link::lsm().flush_below(Lsn(u64::MAX)).map(drop));
 }

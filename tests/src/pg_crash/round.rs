@@ -12,6 +12,7 @@ use ssd_pg_regress::cluster::Cluster;
 use ssd_pg_regress::installation::{INSTALL_HINT, Installation};
 use ssd_pg_regress::suite::AccessMethod;
 
+use super::backup::Way;
 use super::bank::{self, WORKERS};
 use super::check::{self, Bounds};
 use super::server::{self, Blow, PATIENCE, Processes, connect, discard, explain, text};
@@ -246,10 +247,10 @@ fn round(stage: &mut Stage, rng: &mut Rng, said: &mut String) -> Result<()> {
     let load = Load::start(stage, rng)?;
     thread::sleep(Duration::from_millis(100 + rng.below(1500)));
     let mut copied = None;
-    if stage.standby.is_some() && rng.one_in(3) {
-        let low = load.acknowledged();
-        text(stage.copy.create_standby_of(&stage.primary)).map_err(|e| format!("base backup: {e}"))?;
-        copied = Some(low);
+    if let Some(standby) = stage.standby.as_ref().filter(|_| rng.one_in(2)) {
+        let (way, low) = (Way::choose(rng), load.acknowledged());
+        way.take(&stage.primary, standby, &stage.copy).map_err(|e| format!("{}: {e}", way.name()))?;
+        copied = Some((way, low));
     }
     let follower_blow = match &stage.standby {
         Some(standby) if rng.one_in(2) => Some(beat(standby, &stage.settings, rng)?),
@@ -272,9 +273,9 @@ fn round(stage: &mut Stage, rng: &mut Rng, said: &mut String) -> Result<()> {
         follow(stage, standby).map_err(|what| format!("the standby: {what}"))?;
         said.push_str(", standby equal");
     }
-    if let Some(low) = copied {
-        restore(stage, &low, rng).map_err(|what| format!("the base backup: {what}"))?;
-        said.push_str(", base backup consistent");
+    if let Some((way, low)) = copied {
+        restore(stage, &low, rng).map_err(|what| format!("{}, restored: {what}", way.name()))?;
+        *said += &format!(", {} consistent", way.name());
     }
     let logs = stage.clusters().map(Cluster::log).zip(from);
     logs.filter(|(path, _)| path.is_file()).try_for_each(|(path, from)| log::check(&path, from))
@@ -312,10 +313,6 @@ fn follow(stage: &Stage, standby: &Cluster) -> Result<()> {
 
 /// Starts the copy as a server of its own and checks it: all that was acknowledged before the backup began is there.
 fn restore(stage: &Stage, low: &[u64], rng: &mut Rng) -> Result<()> {
-    let signal = stage.copy.data().join("standby.signal");
-    fs::remove_file(&signal).map_err(|e| format!("could not remove \"{}\": {e}", signal.display()))?;
-    // The log that came along is the primary's.
-    let _ = fs::remove_file(stage.copy.log());
     text(stage.copy.start(&stage.settings))?;
     let mut client = connect(&stage.copy)?;
     let bounds: Vec<Bounds> = low.iter().zip(&stage.last).map(|(low, high)| Bounds::between(*low, *high)).collect();

@@ -220,7 +220,7 @@ pub fn discard(cluster: &Cluster, dirs: &[PathBuf]) {
 }
 
 /// The words of a failure.
-pub(super) fn text<T>(result: ssd_pg_regress::failure::Result<T>) -> Result<T> {
+pub(crate) fn text<T>(result: ssd_pg_regress::failure::Result<T>) -> Result<T> {
     result.map_err(|failure| failure.to_string())
 }
 

@@ -227,7 +227,7 @@ pub fn read(client: &mut Client, shared: &Shared) -> Ending {
 }
 
 /// What is done to tables now and then.
-const CHORES: [&str; 8] = [
+const CHORES: [&str; 10] = [
     "CHECKPOINT",
     "VACUUM accounts",
     "VACUUM items",
@@ -236,6 +236,9 @@ const CHORES: [&str; 8] = [
     "VACUUM (FREEZE) ledger",
     "REINDEX TABLE items",
     "SELECT pg_switch_wal()",
+    "SELECT pg_reload_conf()",
+    // They end when they can, and are started again.
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'ssdlsm %'",
 ];
 
 /// Does housekeeping, over and over.

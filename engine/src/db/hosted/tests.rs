@@ -29,6 +29,8 @@ struct HostLog {
     replayed: AtomicU64,
     /// Whether this process flushes when it waits.
     flushes: AtomicBool,
+    /// Whether somebody copies the directory.
+    keeps: AtomicBool,
 }
 
 struct Handle(Arc<HostLog>);
@@ -70,6 +72,9 @@ impl Host for Handle {
     fn tree_kind(&self, tree: TreeId) -> TreeKind {
         if tree == LOCKS { TreeKind::Locks } else { TreeKind::Rows }
     }
+    fn keeps_files(&self) -> bool {
+        self.0.keeps.load(Ordering::SeqCst)
+    }
 }
 
 /// Everybody has committed, except odd transactions, which have rolled back.
@@ -106,7 +111,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let env = MemoryEnv::new(1);
+        Self::seeded(1)
+    }
+
+    fn seeded(seed: u64) -> Self {
+        let env = MemoryEnv::new(seed);
         let options = Options {
             memtable_bytes: 64 << 10,
             memtables: 2,
@@ -127,6 +136,7 @@ impl World {
             log: Arc::new(Handle(Arc::clone(&self.log))),
             host: Arc::new(Handle(Arc::clone(&self.log))),
             rows: Arc::new(Rows),
+            copied: None,
         }
     }
 
@@ -140,6 +150,13 @@ impl World {
         self.region = Region::anonymous(&layout(&self.options).0).unwrap();
         self.log.replayed.store(redo + 1, Ordering::SeqCst);
         let lsm = self.open();
+        self.replay(&lsm, redo);
+        lsm
+    }
+
+    /// Replays the log from `redo` on.
+    fn replay(&self, lsm: &Arc<Lsm>, redo: u64) {
+        self.log.replayed.store(redo + 1, Ordering::SeqCst);
         for (at, first, batch) in &*self.log.records.lock().unwrap() {
             if *at >= redo {
                 lsm.replay_hosted(batch, *first, Lsn(*at)).unwrap();
@@ -147,7 +164,6 @@ impl World {
             }
         }
         self.log.replayed.store(0, Ordering::SeqCst);
-        lsm
     }
 }
 
@@ -278,3 +294,5 @@ fn what_is_replayed_twice_is_one_entry() {
     lsm.compact_all().unwrap();
     assert_eq!(count(&lsm), 500);
 }
+
+mod copies;
