@@ -30,9 +30,22 @@ pub enum Suite {
     Tap,
     /// Our own tests of SQL, in `pg_regress/own`.
     Own,
+    /// Our own tests of concurrent sessions, in `pg_regress/own_isolation`.
+    OwnIsolation,
+    /// Logical decoding: the tests of SQL of `contrib/test_decoding`.
+    Decoding,
+    /// Logical decoding: the tests of concurrent sessions of `contrib/test_decoding`.
+    DecodingIsolation,
+    /// Logical replication.
+    Subscription,
 }
 
 impl Suite {
+    /// Whether its tests are specifications of concurrent sessions.
+    pub fn is_isolation(self) -> bool {
+        matches!(self, Self::Isolation | Self::OwnIsolation | Self::DecodingIsolation)
+    }
+
     /// As it is called on the command line and in the list of expected differences.
     pub fn name(self) -> &'static str {
         match self {
@@ -40,6 +53,10 @@ impl Suite {
             Self::Isolation => "isolation",
             Self::Tap => "tap",
             Self::Own => "own",
+            Self::OwnIsolation => "own-isolation",
+            Self::Decoding => "decoding",
+            Self::DecodingIsolation => "decoding-isolation",
+            Self::Subscription => "subscription",
         }
     }
 }
@@ -145,8 +162,8 @@ pub fn run(order: &Order) -> Result<Count> {
     let mut total = Count::default();
     for suite in &order.suites {
         total.add(match suite {
-            Suite::Core | Suite::Isolation | Suite::Own => driver::run(&stage, *suite)?,
-            Suite::Tap => tap::run(&stage)?,
+            Suite::Tap | Suite::Subscription => tap::run(&stage, *suite)?,
+            _ => driver::run(&stage, *suite)?,
         });
     }
     Ok(total)

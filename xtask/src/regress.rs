@@ -35,6 +35,14 @@ enum SuiteName {
     Tap,
     /// Our own tests of SQL, for what Postgres's do not reach.
     Own,
+    /// Our own tests of concurrent sessions.
+    OwnIsolation,
+    /// Logical decoding, by the tests of contrib/test_decoding.
+    Decoding,
+    /// Logical decoding with concurrent sessions.
+    DecodingIsolation,
+    /// Logical replication.
+    Subscription,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,11 +61,24 @@ enum AccessMethodName {
 /// When something is missing, or a suite could not be run.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     let suites = match arguments.suite {
-        None => vec![Suite::Core, Suite::Isolation, Suite::Own, Suite::Tap],
+        None => vec![
+            Suite::Core,
+            Suite::Isolation,
+            Suite::Own,
+            Suite::OwnIsolation,
+            Suite::Decoding,
+            Suite::DecodingIsolation,
+            Suite::Tap,
+            Suite::Subscription,
+        ],
         Some(SuiteName::Core) => vec![Suite::Core],
         Some(SuiteName::Isolation) => vec![Suite::Isolation],
         Some(SuiteName::Tap) => vec![Suite::Tap],
         Some(SuiteName::Own) => vec![Suite::Own],
+        Some(SuiteName::OwnIsolation) => vec![Suite::OwnIsolation],
+        Some(SuiteName::Decoding) => vec![Suite::Decoding],
+        Some(SuiteName::DecodingIsolation) => vec![Suite::DecodingIsolation],
+        Some(SuiteName::Subscription) => vec![Suite::Subscription],
     };
     let work = match &arguments.work {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,

@@ -237,3 +237,17 @@ fn steps_of_a_specification_are_read() {
     let swapped = "step b: COMMIT;\nstep a: SELECT 1;\n";
     assert!(is_different(&verdict("step a: SELECT 1;\nstep b: COMMIT;\n", swapped, Script::Spec)));
 }
+
+#[test]
+fn messages_belong_to_the_step_that_is_echoed_after_them() {
+    let (one, two) = ("s2: NOTICE:  row 1\n", "s2: NOTICE:  row 2\nDETAIL:  two\n");
+    let output = |step: &str, messages: &str| {
+        format!("step a: SELECT 1;\n a \n---\n 1\n(1 row)\n\n{messages}step b: {step}\n  WHERE f(a);\nstep c: COMMIT;\n")
+    };
+    let swapped = |step: &str, two: &str| {
+        verdict(&output(step, &format!("{one}{two}")), &output(step, &format!("{two}{one}")), Script::Spec)
+    };
+    assert_eq!(swapped("UPDATE t SET a = 1", two), only(Kind::RowOrder));
+    assert!(is_different(&swapped("CALL p()", two)));
+    assert!(is_different(&swapped("UPDATE t SET a = 1", "s1: NOTICE:  row 1\n")), "of another session");
+}

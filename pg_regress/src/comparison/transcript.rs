@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) use lexer::scan;
 
 use super::Script;
+use super::printed::trailing_messages;
 use super::statement::Session;
 use lexer::ScriptLine;
 
@@ -111,5 +112,18 @@ fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
             is_open
         };
     }
+    give_messages_to_their_steps(&mut segments);
     segments
+}
+
+/// A step is echoed when it has ended or waits, what it raises until then stands before that.
+fn give_messages_to_their_steps(segments: &mut [Segment<'_>]) {
+    for at in 1..segments.len() {
+        let (before, after) = segments.split_at_mut(at);
+        let (before, after) = (&mut before[at - 1], &mut after[0]);
+        if after.echo[0].starts_with("step ") {
+            let messages = before.output.split_off(before.output.len() - trailing_messages(&before.output));
+            after.output.splice(0..0, messages);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Runs the recovery suite: scripts in Perl that make their own servers, one script at a time.
+//! Runs the suites of recovery and of logical replication: scripts in Perl that make their own servers, one script at a time.
 //!
 //! Each script finds Postgres's programs on its PATH. For another access method than heap an `initdb` of ours stands
 //! before the real one: it makes the cluster, then the access method in each of its databases, so that every server the
@@ -9,13 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::report::{Bar, Count};
-use super::{AccessMethod, Stage};
+use super::{AccessMethod, Stage, Suite};
 use crate::failure::{Failure, Result};
 use crate::program;
 use crate::source_tree::remove_dir;
-
-/// The suite's directory in the source.
-const DIR: &str = "recovery";
 
 /// How a script ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,12 +24,12 @@ enum Ending {
 }
 
 /// Runs the suite and prints what it showed.
-pub(super) fn run(stage: &Stage<'_>) -> Result<Count> {
-    let source = stage.source.suite(DIR);
+pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
+    let source = stage.source.suite(if suite == Suite::Tap { "recovery" } else { "subscription" });
     let scripts = chosen(stage, &source)?;
-    let title = format!("tap on {}", stage.order.access_method.name());
+    let title = format!("{} on {}", suite.name(), stage.order.access_method.name());
     let bar = Bar::new(&title, scripts.len());
-    let dir = stage.order.work.join("run/tap");
+    let dir = stage.order.work.join("run").join(suite.name());
     remove_dir(&dir)?;
     stage.account.make_dir(&dir)?;
     let setting = Setting::prepare(stage, &dir)?;
@@ -169,7 +166,7 @@ fn chosen(stage: &Stage<'_>, source: &Path) -> Result<Vec<String>> {
     let mut chosen = Vec::new();
     for name in named {
         let Some(script) = all.iter().find(|script| is_meant(script, name)) else {
-            return Err(Failure::new(format!("there is no script `{name}` in the recovery suite"))
+            return Err(Failure::new(format!("there is no script `{name}` in the suite"))
                 .hint(format!("its scripts (the number is enough): {}", all.join(" "))));
         };
         chosen.push(script.clone());
