@@ -81,6 +81,10 @@ fn plan(stage: &Stage<'_>, suite: Suite) -> Result<Plan> {
             let path = source.join("logical.conf");
             fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", &e))?
         }
+        // So that statements of a second meet the end of a memtable.
+        Suite::OwnIsolation if stage.order.access_method == AccessMethod::Extension => {
+            "ssdlsm.memtable_size = 1MB\n".to_owned()
+        }
         _ => String::new(),
     };
     Ok(Plan {
