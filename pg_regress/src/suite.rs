@@ -2,6 +2,7 @@
 
 mod driver;
 mod judge;
+mod own;
 mod report;
 mod server_log;
 mod standby;
@@ -38,6 +39,8 @@ pub enum Suite {
     DecodingIsolation,
     /// Logical replication.
     Subscription,
+    /// Our own tests of logical replication, in `pg_regress/own_replication`.
+    OwnReplication,
 }
 
 impl Suite {
@@ -57,6 +60,7 @@ impl Suite {
             Self::Decoding => "decoding",
             Self::DecodingIsolation => "decoding-isolation",
             Self::Subscription => "subscription",
+            Self::OwnReplication => "own-replication",
         }
     }
 }
@@ -162,7 +166,7 @@ pub fn run(order: &Order) -> Result<Count> {
     let mut total = Count::default();
     for suite in &order.suites {
         total.add(match suite {
-            Suite::Tap | Suite::Subscription => tap::run(&stage, *suite)?,
+            Suite::Tap | Suite::Subscription | Suite::OwnReplication => tap::run(&stage, *suite)?,
             _ => driver::run(&stage, *suite)?,
         });
     }

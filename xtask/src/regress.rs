@@ -43,6 +43,8 @@ enum SuiteName {
     DecodingIsolation,
     /// Logical replication.
     Subscription,
+    /// Our own tests of logical replication.
+    OwnReplication,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -70,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
             Suite::DecodingIsolation,
             Suite::Tap,
             Suite::Subscription,
+            Suite::OwnReplication,
         ],
         Some(SuiteName::Core) => vec![Suite::Core],
         Some(SuiteName::Isolation) => vec![Suite::Isolation],
@@ -79,6 +82,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         Some(SuiteName::Decoding) => vec![Suite::Decoding],
         Some(SuiteName::DecodingIsolation) => vec![Suite::DecodingIsolation],
         Some(SuiteName::Subscription) => vec![Suite::Subscription],
+        Some(SuiteName::OwnReplication) => vec![Suite::OwnReplication],
     };
     let work = match &arguments.work {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,

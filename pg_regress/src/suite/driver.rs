@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::judge::{self, Judgement};
 use super::report::{Bar, Count};
-use super::{AccessMethod, Stage, Suite, server_log, standby};
+use super::{AccessMethod, Stage, Suite, own, server_log, standby};
 use crate::account;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Result};
@@ -61,11 +61,11 @@ const DECODING: &str = "test_decoding";
 
 fn plan(stage: &Stage<'_>, suite: Suite) -> Result<Plan> {
     let source = match suite {
-        Suite::Own => own_tests(&stage.order.work, "own", "sql")?,
-        Suite::OwnIsolation => own_tests(&stage.order.work, "own_isolation", "specs")?,
+        Suite::Own => own::tests(&stage.order.work, "own", &["", "sql", "expected"])?,
+        Suite::OwnIsolation => own::tests(&stage.order.work, "own_isolation", &["", "specs", "expected"])?,
         Suite::Decoding | Suite::DecodingIsolation => stage.source.module(DECODING),
         Suite::Isolation => stage.source.suite("isolation"),
-        Suite::Core | Suite::Tap | Suite::Subscription => stage.source.suite("regress"),
+        Suite::Core | Suite::Tap | Suite::Subscription | Suite::OwnReplication => stage.source.suite("regress"),
     };
     let is_isolation = suite.is_isolation();
     let schedule = |name: &str| Tests::Schedule(source.join(name));
@@ -74,7 +74,7 @@ fn plan(stage: &Stage<'_>, suite: Suite) -> Result<Plan> {
         Suite::DecodingIsolation => Tests::Variable("ISOLATION"),
         Suite::Own | Suite::OwnIsolation => schedule("schedule"),
         Suite::Isolation => schedule("isolation_schedule"),
-        Suite::Core | Suite::Tap | Suite::Subscription => schedule("parallel_schedule"),
+        Suite::Core | Suite::Tap | Suite::Subscription | Suite::OwnReplication => schedule("parallel_schedule"),
     };
     let settings = match suite {
         Suite::Decoding | Suite::DecodingIsolation => {
@@ -100,63 +100,6 @@ fn plan(stage: &Stage<'_>, suite: Suite) -> Result<Plan> {
         tests,
         settings,
     })
-}
-
-/// Where our own tests are.
-const OWN: &str = env!("CARGO_MANIFEST_DIR");
-
-/// Copies our own tests to where the servers' account can read them, which may not be so in a checkout.
-fn own_tests(work: &Path, name: &str, scripts: &str) -> Result<PathBuf> {
-    let target = work.join(name);
-    remove_dir(&target)?;
-    for part in ["", scripts, "expected"] {
-        copy_files(&Path::new(OWN).join(name).join(part), &target.join(part))?;
-    }
-    Ok(target)
-}
-
-/// Copies the files in `from` to `to`, which is made.
-fn copy_files(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).map_err(|e| Failure::file(to, "create", &e))?;
-    for entry in fs::read_dir(from).map_err(|e| Failure::file(from, "list", &e))? {
-        let path = entry.map_err(|e| Failure::file(from, "list", &e))?.path();
-        if path.is_file() {
-            let copy = to.join(path.file_name().unwrap_or_default());
-            fs::copy(&path, &copy).map_err(|e| Failure::file(&path, "copy", &e))?;
-        }
-    }
-    Ok(())
-}
-
-/// Where rows stay at their place, an update gives another ctid than a heap's. A test that names it in its text gets ours, in
-/// a copy of the suite; returns where the suite is then, and says which tests were changed.
-fn with_named_places(stage: &Stage<'_>, suite: Suite, source: PathBuf, dir: &Path, bar: &Bar) -> Result<PathBuf> {
-    let order = stage.order;
-    if order.access_method != AccessMethod::Extension || order.update_in_place == Some(false) {
-        return Ok(source);
-    }
-    let named: Vec<_> = stage.expected.with_named_places(suite.name()).collect();
-    if named.is_empty() {
-        return Ok(source);
-    }
-    let scripts = if suite.is_isolation() { ("specs", "spec") } else { ("sql", "sql") };
-    let target = dir.join("source");
-    for part in ["", scripts.0, "expected"] {
-        copy_files(&source.join(part), &target.join(part))?;
-    }
-    for difference in named {
-        let script = target.join(scripts.0).join(format!("{}.{}", difference.test, scripts.1));
-        let expected = target.join("expected").join(format!("{}.out", difference.test));
-        for path in [script, expected] {
-            let text = fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", &e))?;
-            let text = difference.named_places.iter().fold(text, |text, [from, to]| text.replace(from, to));
-            fs::write(&path, text).map_err(|e| Failure::file(&path, "write", &e))?;
-        }
-        for [from, to] in &difference.named_places {
-            bar.line(&format!("    {}: names {to} where it names {from} of a heap", difference.test));
-        }
-    }
-    Ok(target)
 }
 
 /// The servers of a run; they are stopped when it ends, however it ends.
@@ -226,7 +169,7 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
 
     let dir = stage.order.work.join("run").join(suite.name());
     let servers = Servers::start(stage, &dir, &plan.settings, &bar)?;
-    let source = with_named_places(stage, suite, plan.source, &dir, &bar)?;
+    let source = own::with_named_places(stage, suite, plan.source, &dir, &bar)?;
     create_database(stage, &servers.primary, plan.database)?;
     let output = dir.join("output");
     stage.account.make_dir(&output)?;

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::report::{Bar, Count};
-use super::{AccessMethod, Stage, Suite};
+use super::{AccessMethod, Stage, Suite, own};
 use crate::failure::{Failure, Result};
 use crate::program;
 use crate::source_tree::remove_dir;
@@ -25,7 +25,11 @@ enum Ending {
 
 /// Runs the suite and prints what it showed.
 pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
-    let source = stage.source.suite(if suite == Suite::Tap { "recovery" } else { "subscription" });
+    let source = match suite {
+        Suite::Subscription => stage.source.suite("subscription"),
+        Suite::OwnReplication => own::tests(&stage.order.work, "own_replication", &["t"])?,
+        _ => stage.source.suite("recovery"),
+    };
     let scripts = chosen(stage, &source)?;
     let title = format!("{} on {}", suite.name(), stage.order.access_method.name());
     let bar = Bar::new(&title, scripts.len());
