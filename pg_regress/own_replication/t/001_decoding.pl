@@ -13,13 +13,16 @@ $node->start;
 my $wide = "(SELECT string_agg(md5(i::text), '') FROM generate_series(%d, %d + 400) i)";
 my ($wide_1, $wide_2) = map { sprintf $wide, $_, $_ } (1, 5000);
 
-# Runs statements with T for each table in turn, in one transaction for each pair where they allow it.
+# Words that do not compress, for row i.
+my $words = "(SELECT string_agg(md5((i * 1000 + j)::text), '') FROM generate_series(1, 200) j)";
+
+# Runs statements on each table in turn, with its name for T.
 sub both
 {
 	my ($sql) = @_;
 	foreach my $table ('mine', 'theirs')
 	{
-		(my $text = $sql) =~ s/\bT\b/$table/g;
+		(my $text = $sql) =~ s/\bT(?![A-Za-z0-9])/$table/g;
 		$node->safe_psql('postgres', $text);
 	}
 }
@@ -77,7 +80,7 @@ like($toasted->[2], qr/[0-9a-f]{10000}/, 'a new one is');
 both("INSERT INTO T SELECT i, i, $wide_1, $wide_2 FROM generate_series(200, 220) i "
 	  . "ON CONFLICT (k) DO UPDATE SET v = $wide_2");
 same('wide values, tried', 21);
-both("COPY (SELECT 300 + i, 300 + i, repeat(md5(i::text), 200), repeat(md5((-i)::text), 300) FROM generate_series(1, 60) i) "
+both("COPY (SELECT 300 + i, 300 + i, $words, 'w' || $words FROM generate_series(1, 60) i) "
 	  . "TO '" . $node->data_dir . "/wide.copy'; COPY T FROM '" . $node->data_dir . "/wide.copy';");
 same('wide values, copied', 60);
 
