@@ -21,18 +21,7 @@ $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$connectio
 $subscriber->wait_for_subscription_sync($publisher, 's');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM f'), '9', 'rows were copied');
 
-my ($in, $out) = ('', '');
-my $timer = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-my $session = $subscriber->background_psql('postgres', \$in, \$out, $timer, on_error_stop => 0);
-
-sub in_session
-{
-	my ($sql) = @_;
-	$out = '';
-	$in .= "$sql\n\\echo done\n";
-	$session->pump until $out =~ /done/;
-	return;
-}
+my $session = $subscriber->background_psql('postgres');
 
 sub apply_waits
 {
@@ -51,37 +40,36 @@ sub rows_are
 }
 
 # Somebody is changing the row, and takes it back.
-in_session("BEGIN; UPDATE f SET v = 'mine' WHERE id = 1;");
+$session->query_safe("BEGIN; UPDATE f SET v = 'mine' WHERE id = 1;");
 $publisher->safe_psql('postgres', "UPDATE f SET v = 'published' WHERE id = 1");
 ok(apply_waits(), 'an update waits for an update');
-in_session('ROLLBACK;');
+$session->query_safe('ROLLBACK;');
 rows_are('1published 2v2 3v3 4v4', 'it is carried out when that was rolled back');
 
 # Somebody is deleting the row, and does.
-in_session('BEGIN; DELETE FROM f WHERE id = 2;');
+$session->query_safe('BEGIN; DELETE FROM f WHERE id = 2;');
 $publisher->safe_psql('postgres', "UPDATE f SET v = 'published' WHERE id = 2");
 ok(apply_waits(), 'an update waits for a delete');
-in_session('COMMIT;');
+$session->query_safe('COMMIT;');
 rows_are('1published 3v3 4v4', 'there is nothing to update');
 
 # Somebody is inserting the row.
 $subscriber->safe_psql('postgres', 'DELETE FROM f WHERE id = 3');
-in_session("BEGIN; INSERT INTO f VALUES (3, 'v3');");
+$session->query_safe("BEGIN; INSERT INTO f VALUES (3, 'v3');");
 $publisher->safe_psql('postgres', 'DELETE FROM f WHERE id = 3');
 ok(apply_waits(), 'a delete waits for an insert');
-in_session('COMMIT;');
+$session->query_safe('COMMIT;');
 rows_are('1published 4v4', 'the row that was inserted is deleted');
 
 # Somebody is changing another row to be like it.
 $subscriber->safe_psql('postgres', "UPDATE f SET v = 'other' WHERE id = 4");
-in_session("BEGIN; UPDATE f SET v = 'v4' WHERE id = 4;");
+$session->query_safe("BEGIN; UPDATE f SET v = 'v4' WHERE id = 4;");
 $publisher->safe_psql('postgres', "UPDATE f SET v = 'published' WHERE id = 4");
 ok(apply_waits(), 'an update waits for an update that makes its row');
-in_session('COMMIT;');
+$session->query_safe('COMMIT;');
 rows_are('1published 4published', 'it finds that row');
 
-$in .= "\\q\n";
-$session->finish;
+$session->quit;
 $subscriber->stop;
 $publisher->stop;
 done_testing();

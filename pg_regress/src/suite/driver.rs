@@ -332,7 +332,7 @@ fn create_database(stage: &Stage<'_>, primary: &Cluster, name: &str) -> Result<(
 }
 
 /// The test that a line of `pg_regress` tells the result of, and whether it passed.
-fn result_of(line: &str) -> Option<(String, bool)> {
+pub(super) fn result_of(line: &str) -> Option<(String, bool)> {
     let (name, verdict) = line.split_once(" ... ")?;
     let name = name.trim().trim_start_matches("test ").trim();
     if name.is_empty() || name.contains(' ') {

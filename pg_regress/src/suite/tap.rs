@@ -3,16 +3,29 @@
 //! Each script finds Postgres's programs on its PATH. For another access method than heap an `initdb` of ours stands
 //! before the real one: it makes the cluster, then the access method in each of its databases, so that every server the
 //! script makes has it as its default (by TEMP_CONFIG, which the scripts append to their postgresql.conf).
+//!
+//! The script that runs the core suite passes when each test of that suite passed or differs as is listed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::driver::result_of;
+use super::judge::{self, Judgement};
 use super::report::{Bar, Count};
 use super::{AccessMethod, Stage, Suite, own};
 use crate::failure::{Failure, Result};
 use crate::program;
 use crate::source_tree::remove_dir;
+
+/// The script that runs the core suite.
+const RUNS_CORE: &str = "027_stream_regress";
+
+/// Scripts that wait for what only heaps do, and why: their tables are heaps, with the extension loaded.
+const ON_HEAP: [(&str, &str); 1] = [(
+    "043_vacuum_horizon_floor",
+    "waits until VACUUM waits for a page that a cursor has pinned; rows of other access methods are in no such page",
+)];
 
 /// How a script ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +56,14 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
     for script in &scripts {
         bar.note(script);
         let log = dir.join(format!("{script}.log"));
-        match setting.run(stage, &source, script, &log)? {
+        if let Some((_, why)) = ON_HEAP.iter().find(|(name, _)| name == script).filter(|_| setting.config.is_some()) {
+            bar.line(&format!("    {script}: on heap tables: {why}"));
+        }
+        let mut ending = setting.run(stage, &source, script, &log)?;
+        if script == RUNS_CORE && ending == Ending::Passed && setting.config.is_some() {
+            ending = setting.judge_core(stage, script, &bar)?;
+        }
+        match ending {
             Ending::Passed => count.passed += 1,
             Ending::Skipped(why) => {
                 skipped += 1;
@@ -73,9 +93,14 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
 struct Setting {
     dir: PathBuf,
     path: String,
-    /// Lines for every postgresql.conf.
+    /// Lines for every postgresql.conf; none on heap.
     config: Option<PathBuf>,
 }
+
+/// Lines for servers whose tables are heaps.
+const ON_HEAP_CONFIG: &str = "on_heap.conf";
+/// What `pg_regress` said to a script.
+const CORE_SAID: &str = "pg_regress.out";
 
 impl Setting {
     fn prepare(stage: &Stage<'_>, dir: &Path) -> Result<Self> {
@@ -87,12 +112,21 @@ impl Setting {
         };
         let programs = dir.join("programs");
         fs::create_dir_all(&programs).map_err(|e| Failure::file(&programs, "create", &e))?;
-        let initdb = programs.join("initdb");
-        fs::write(&initdb, initdb_script(stage, &statement)).map_err(|e| Failure::file(&initdb, "write", &e))?;
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&initdb, mode).map_err(|e| Failure::file(&initdb, "make executable", &e))?;
+        let drivers = stage.installation.test_drivers()?;
+        let pg_regress = format!(
+            "#!/bin/sh\n# Its results are judged afterwards.\n{}/regress/pg_regress \"$@\" >\"$TESTDIR/{CORE_SAID}\" 2>&1 || true\n",
+            drivers.display()
+        );
+        for (name, text) in [("initdb", initdb_script(stage, &statement)), ("pg_regress", pg_regress)] {
+            let path = programs.join(name);
+            fs::write(&path, text).map_err(|e| Failure::file(&path, "write", &e))?;
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&path, mode).map_err(|e| Failure::file(&path, "make executable", &e))?;
+        }
 
         let mut text = order.access_method.server_settings();
+        let on_heap = dir.join(ON_HEAP_CONFIG);
+        fs::write(&on_heap, &text).map_err(|e| Failure::file(&on_heap, "write", &e))?;
         text.push_str(&format!("default_table_access_method = '{}'\n", order.access_method.name()));
         if let Some(in_place) = order.update_in_place {
             text.push_str(&format!("ssdlsm.update_in_place = {}\n", if in_place { "on" } else { "off" }));
@@ -111,16 +145,45 @@ impl Setting {
         command.arg("--verbose").arg(format!("t/{script}.pl"));
         command.current_dir(source).env("PATH", &self.path);
         command.env("TESTDIR", self.work(script)).env("TESTDATADIR", self.work(script).join("data"));
-        command.env("PG_REGRESS", drivers.join("regress/pg_regress"));
+        let is_judged = script == RUNS_CORE && self.config.is_some();
+        let pg_regress =
+            if is_judged { self.dir.join("programs/pg_regress") } else { drivers.join("regress/pg_regress") };
+        command.env("PG_REGRESS", pg_regress);
         command.env("REGRESS_SHLIB", stage.source.libraries().join("regress.so"));
         command.env("PGPORT", "65432").env("TZ", "UTC").env("HOME", &self.dir);
         if let Some(config) = &self.config {
-            command.env("TEMP_CONFIG", config);
+            let on_heap = ON_HEAP.iter().any(|(name, _)| *name == script);
+            command.env("TEMP_CONFIG", if on_heap { &self.dir.join(ON_HEAP_CONFIG) } else { config });
         }
         stage.account.make_dir(&self.work(script))?;
         let mut lines = Vec::new();
         let ok = program::followed(&mut command, log, |line| lines.push(line.to_owned()))?;
         Ok(ending(ok, &lines))
+    }
+
+    /// Judges the tests of the core suite that a script has run.
+    fn judge_core(&self, stage: &Stage<'_>, script: &str, bar: &Bar) -> Result<Ending> {
+        let said = self.work(script).join(CORE_SAID);
+        let text = fs::read_to_string(&said).map_err(|e| Failure::file(&said, "read", &e))?;
+        let results: Vec<(String, bool)> = text.lines().filter_map(result_of).collect();
+        let files =
+            judge::Files { source: stage.source.suite("regress"), output: self.work(script).join("tmp_check") };
+        let (mut explained, mut failed) = (0, 0);
+        for (name, _) in results.iter().filter(|(_, passed)| !passed) {
+            match judge::test(stage, Suite::Core, name, &files) {
+                Judgement::Passed | Judgement::Explained { .. } => explained += 1,
+                Judgement::Failed(why) => {
+                    failed += 1;
+                    bar.line(&format!("    {script}: {name}: FAILED: {}", why.join("; ")));
+                }
+            }
+        }
+        let passed = results.len() - failed;
+        bar.line(&format!(
+            "    {script}: core suite: {passed} of {} passed, {explained} of them with listed differences",
+            results.len()
+        ));
+        Ok(if failed == 0 && !results.is_empty() { Ending::Passed } else { Ending::Failed })
     }
 
     /// Where a script works.
