@@ -20,7 +20,7 @@ use crate::ops::tuple::{self, Header};
 #[repr(C)]
 struct Handed {
     start: pg_sys::XLogRecPtr,
-    end: pg_sys::XLogRecPtr,
+    _end: pg_sys::XLogRecPtr,
     reader: *mut pg_sys::XLogReaderState,
 }
 

@@ -152,8 +152,9 @@ impl Setting {
         command.env("REGRESS_SHLIB", stage.source.libraries().join("regress.so"));
         command.env("PGPORT", "65432").env("TZ", "UTC").env("HOME", &self.dir);
         if let Some(config) = &self.config {
-            let on_heap = ON_HEAP.iter().any(|(name, _)| *name == script);
-            command.env("TEMP_CONFIG", if on_heap { &self.dir.join(ON_HEAP_CONFIG) } else { config });
+            let is_on_heap = ON_HEAP.iter().any(|(name, _)| *name == script);
+            let config = if is_on_heap { self.dir.join(ON_HEAP_CONFIG) } else { config.clone() };
+            command.env("TEMP_CONFIG", config);
         }
         stage.account.make_dir(&self.work(script))?;
         let mut lines = Vec::new();
