@@ -15,6 +15,11 @@ pub enum Item<'t> {
 }
 
 impl Item<'_> {
+    /// Whether it is a message below ERROR.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self, Self::Message(_))
+    }
+
     /// Whether the two may stand in either order where the order of rows is open: messages raised for rows, copied rows.
     pub(crate) fn may_swap_with(&self, other: &Self, lines_are_rows: bool) -> bool {
         match (self, other) {

@@ -251,3 +251,30 @@ fn messages_belong_to_the_step_that_is_echoed_after_them() {
     assert!(is_different(&swapped("CALL p()", two)));
     assert!(is_different(&swapped("UPDATE t SET a = 1", "s1: NOTICE:  row 1\n")), "of another session");
 }
+
+#[test]
+fn messages_may_be_more_if_they_are_expected_elsewhere() {
+    let output = |before_b: &str| {
+        format!("starting permutation: a b\nNOTICE:  f\nstep a: INSERT INTO t;\n{before_b}step b: INSERT INTO u;\n")
+    };
+    assert_eq!(verdict(&output(""), &output("NOTICE:  f\n"), Script::Spec), only(Kind::MoreMessages));
+    assert!(is_different(&verdict(&output(""), &output("NOTICE:  g\n"), Script::Spec)));
+    assert!(is_different(&verdict(&output("NOTICE:  f\n"), &output(""), Script::Spec)));
+}
+
+#[test]
+fn a_permutation_ends_where_a_transaction_more_fails() {
+    let error = format!("{NOT_SERIALIZED}\n");
+    let output = |first: &str, rest: &str, other: &str| {
+        format!(
+            "starting permutation: a b\nstep a: UPDATE t;\n{first}{rest}starting permutation: b a\nstep b: SELECT 1;\n{other}"
+        )
+    };
+    let expected = output("", "step b: SELECT 2;\n", "");
+    let more = |actual: &str| verdict(&expected, actual, Script::Spec);
+    assert_eq!(more(&output(&error, "step c: COMMIT;\n", "")), only(Kind::SerializationFailure));
+    assert!(is_different(&more(&output(&error, "", "ERROR:  no\n"))), "in the next permutation");
+    assert!(is_different(&more(&output("ERROR:  no\n", "step b: SELECT 2;\n", ""))), "another error");
+    let missing = verdict(&output(&error, "", ""), &output("", "", ""), Script::Spec);
+    assert!(is_different(&missing), "it is expected to fail");
+}

@@ -49,6 +49,15 @@ pub fn read<'t>(output: &'t str, script: Script<'_>) -> Result<Vec<Segment<'t>>,
     }
 }
 
+/// From the next permutation on.
+pub(super) fn next_permutation<'s, 't>(segments: &'s [Segment<'t>]) -> &'s [Segment<'t>] {
+    let starts = |segment: &Segment<'_>| segment.echo[0].starts_with(PERMUTATION);
+    &segments[segments.iter().position(starts).unwrap_or(segments.len())..]
+}
+
+/// What isolationtester prints before each order of the steps.
+const PERMUTATION: &str = "starting permutation:";
+
 fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segment<'t>>, String> {
     let mut session = Session::default();
     let mut segments = Vec::new();
@@ -85,7 +94,7 @@ fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
     let mut steps: BTreeMap<&str, bool> = BTreeMap::new();
     let mut segments: Vec<Segment<'t>> = Vec::new();
     for (index, &line) in lines.iter().enumerate() {
-        let starts = line.starts_with("step ") || line.starts_with("starting permutation:");
+        let starts = line.starts_with("step ") || line.starts_with(PERMUTATION);
         match segments.last_mut() {
             Some(segment) if !starts => segment.output.push(line),
             _ => segments.push(Segment {

@@ -117,7 +117,7 @@ impl Setting {
             "#!/bin/sh\n# Its results are judged afterwards.\n{}/regress/pg_regress \"$@\" >\"$TESTDIR/{CORE_SAID}\" 2>&1 || true\n",
             drivers.display()
         );
-        for (name, text) in [("initdb", initdb_script(stage, &statement)), ("pg_regress", pg_regress)] {
+        for (name, text) in [("initdb", initdb_script(stage, dir, &statement)), ("pg_regress", pg_regress)] {
             let path = programs.join(name);
             fs::write(&path, text).map_err(|e| Failure::file(&path, "write", &e))?;
             let mode = fs::Permissions::from_mode(0o755);
@@ -198,8 +198,8 @@ impl Setting {
     }
 }
 
-/// An initdb that makes the access method, too.
-fn initdb_script(stage: &Stage<'_>, statement: &str) -> String {
+/// An initdb that makes the access method, too. A cluster that was made with the same options before is copied.
+fn initdb_script(stage: &Stage<'_>, dir: &Path, statement: &str) -> String {
     let bin = stage.installation.bin_dir.display();
     let preload =
         if stage.order.access_method == AccessMethod::Extension { "-c shared_preload_libraries=ssdlsm " } else { "" };
@@ -207,11 +207,24 @@ fn initdb_script(stage: &Stage<'_>, statement: &str) -> String {
         "#!/bin/sh\n\
          # Makes a cluster whose databases have the access method that is tested.\n\
          set -e\n\
-         {bin}/initdb \"$@\"\n\
-         while [ $# -gt 0 ]; do case \"$1\" in -D|--pgdata) data=$2; shift;; esac; shift; done\n\
-         for database in template0 template1 postgres; do\n\
-         \techo \"{statement}\" | {bin}/postgres --single -j -F -D \"$data\" {preload}-c exit_on_error=true $database >/dev/null\n\
-         done\n"
+         options= before= data=\n\
+         for argument; do\n\
+         \tcase \"$before\" in -D|--pgdata) data=$argument;; *) options=\"$options $argument\";; esac\n\
+         \tbefore=$argument\n\
+         done\n\
+         made={dir}/cluster-$(echo \"$options\" | cksum | tr -d ' ')\n\
+         if [ ! -d \"$made\" ]; then\n\
+         \t{bin}/initdb \"$@\"\n\
+         \tfor database in template0 template1 postgres; do\n\
+         \t\techo \"{statement}\" | {bin}/postgres --single -j -F -D \"$data\" {preload}-c exit_on_error=true $database >/dev/null\n\
+         \tdone\n\
+         \tcp -a \"$data\" \"$made.part\"\n\
+         \tmv \"$made.part\" \"$made\"\n\
+         else\n\
+         \tmkdir -p \"$data\"\n\
+         \tcp -a \"$made/.\" \"$data/\"\n\
+         fi\n",
+        dir = dir.display()
     )
 }
 
