@@ -143,9 +143,9 @@ fn newest(tree: TreeId, from: Tid, cid: u32) -> Newest {
                     TxnState::Committed => {}
                 }
             }
-            own_later = version.stamp.filter(|stamp| {
-                version.kind.is_row() && status.is_own(stamp.txn) && stamp.command.0 >= cid
-            });
+            own_later = version
+                .stamp
+                .filter(|stamp| version.kind.is_row() && status.is_own(stamp.txn) && stamp.command.0 >= cid);
             let to = match version.kind {
                 RowKind::Moved => Some(Moved::decode(version.payload)?),
                 _ => None,

@@ -43,9 +43,7 @@ pub(super) unsafe extern "C-unwind" fn decode(
         // As for heaps: before there is a snapshot, changes cannot be understood; building it needs this call, though.
         if info != CHANGE
             || externs::SnapBuildCurrentState(context.snapshot_builder) < externs::SNAPBUILD_FULL_SNAPSHOT
-            || !externs::guarded(|| {
-                externs::SnapBuildProcessChange(context.snapshot_builder, xid, handed.start)
-            })
+            || !externs::guarded(|| externs::SnapBuildProcessChange(context.snapshot_builder, xid, handed.start))
             || context.fast_forward
         {
             return;

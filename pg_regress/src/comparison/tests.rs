@@ -242,7 +242,9 @@ fn steps_of_a_specification_are_read() {
 fn messages_belong_to_the_step_that_is_echoed_after_them() {
     let (one, two) = ("s2: NOTICE:  row 1\n", "s2: NOTICE:  row 2\nDETAIL:  two\n");
     let output = |step: &str, messages: &str| {
-        format!("step a: SELECT 1;\n a \n---\n 1\n(1 row)\n\n{messages}step b: {step}\n  WHERE f(a);\nstep c: COMMIT;\n")
+        format!(
+            "step a: SELECT 1;\n a \n---\n 1\n(1 row)\n\n{messages}step b: {step}\n  WHERE f(a);\nstep c: COMMIT;\n"
+        )
     };
     let swapped = |step: &str, two: &str| {
         verdict(&output(step, &format!("{one}{two}")), &output(step, &format!("{two}{one}")), Script::Spec)

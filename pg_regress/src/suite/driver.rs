@@ -175,7 +175,8 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
     stage.account.make_dir(&output)?;
 
     let mut results: Vec<(String, bool)> = Vec::new();
-    let mut command = stage.account.command(&stage.installation.test_drivers()?.join(plan.driver_dir).join(plan.driver));
+    let mut command =
+        stage.account.command(&stage.installation.test_drivers()?.join(plan.driver_dir).join(plan.driver));
     command.arg(format!("--bindir={}", stage.installation.bin_dir.display()));
     command.arg(format!("--inputdir={}", source.display()));
     command.arg(format!("--outputdir={}", output.display()));

@@ -167,8 +167,7 @@ impl Setting {
         let said = self.work(script).join(CORE_SAID);
         let text = fs::read_to_string(&said).map_err(|e| Failure::file(&said, "read", &e))?;
         let results: Vec<(String, bool)> = text.lines().filter_map(result_of).collect();
-        let files =
-            judge::Files { source: stage.source.suite("regress"), output: self.work(script).join("tmp_check") };
+        let files = judge::Files { source: stage.source.suite("regress"), output: self.work(script).join("tmp_check") };
         let (mut explained, mut failed) = (0, 0);
         for (name, _) in results.iter().filter(|(_, passed)| !passed) {
             match judge::test(stage, Suite::Core, name, &files) {
