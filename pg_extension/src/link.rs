@@ -260,7 +260,7 @@ struct Server;
 
 impl Host for Server {
     fn write(&self, placed: Placed<'_>) -> Result<()> {
-        wal::log_and_insert(placed);
+        wal::log_and_insert(placed, &[]);
         Ok(())
     }
     fn check_interrupts(&self) -> Result<()> {

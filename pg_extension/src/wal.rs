@@ -1,10 +1,14 @@
 //! The resource manager: the engine's batches in the server's write-ahead log.
 //!
 //! A record is the first sequence number (8 bytes, little-endian) and a batch (docs/formats/batch.md of the engine). Replay
-//! applies it unless files have it already; equal key and sequence number is the same entry, so that twice is once.
+//! applies it unless files have it already; equal key and sequence number is the same entry, so that twice is once. Where changes
+//! are to be decoded, a [note] stands between the two.
 //!
 //! Two ways in which a checkpoint could complete without the guardian are closed here: `cleanup` runs before the checkpoint at
 //! the end of recovery, and the wrapped replay of checkpoint records runs before each restartpoint that rests on it.
+
+mod decode;
+pub mod note;
 
 use std::ffi::c_char;
 
@@ -18,11 +22,14 @@ use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
 use crate::ops::trees;
+use note::Note;
 
 /// The resource manager's number.
 pub const RMGR: u8 = 138;
 /// A batch of the engine.
 const BATCH: u8 = 0x10;
+/// A batch of the engine, with a note for logical decoding before it.
+const CHANGE: u8 = 0x20;
 /// The resource manager of checkpoints.
 const RM_XLOG_ID: usize = 0;
 const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
@@ -40,7 +47,7 @@ pub fn register() {
         rm_startup: Some(startup),
         rm_cleanup: Some(cleanup),
         rm_mask: None,
-        rm_decode: None,
+        rm_decode: Some(decode::decode),
     };
     // SAFETY: in the postmaster, while libraries are preloaded; the table and the manager live for ever.
     unsafe {
@@ -52,17 +59,23 @@ pub fn register() {
     }
 }
 
-/// Logs a batch and inserts it, in one critical section.
-pub fn log_and_insert(placed: Placed<'_>) -> Lsn {
+/// Logs a batch, with an encoded note unless that is empty, and inserts it, in one critical section.
+pub fn log_and_insert(placed: Placed<'_>, note: &[u8]) -> Lsn {
     let first = placed.first().0.to_le_bytes();
     let (batch, len) = (placed.batch().as_ptr(), placed.batch().len() as i32);
-    // SAFETY: both pieces live until the record is in; the insert cannot fail, and an error in XLogInsert ends the server.
+    // SAFETY: the pieces live until the record is in; the insert cannot fail, and an error in XLogInsert ends the server.
     unsafe {
         pg_sys::XLogBeginInsert();
         pg_sys::XLogRegisterData(first.as_ptr().cast_mut().cast(), first.len() as i32);
+        let mut kind = BATCH;
+        if !note.is_empty() {
+            kind = CHANGE;
+            pg_sys::XLogRegisterData(note.as_ptr().cast_mut().cast(), note.len() as i32);
+            pg_sys::XLogSetRecordFlags(pg_sys::XLOG_INCLUDE_ORIGIN as u8);
+        }
         pg_sys::XLogRegisterData(batch.cast_mut().cast(), len);
         pg_sys::CritSectionCount += 1;
-        let end = externs::XLogInsert(RMGR, BATCH);
+        let end = externs::XLogInsert(RMGR, kind);
         placed.insert();
         pg_sys::CritSectionCount -= 1;
         Lsn(end)
@@ -79,6 +92,17 @@ unsafe fn record<'r>(reader: *mut pg_sys::XLogReaderState) -> (u8, &'r [u8], u64
     }
 }
 
+/// First sequence number and batch of a record; `None` for a record of another kind.
+fn batch_of(info: u8, data: &[u8]) -> Option<(SeqNo, &[u8])> {
+    let (first, rest) = data.split_first_chunk::<8>()?;
+    let batch = match info {
+        BATCH => rest,
+        CHANGE => Note::decode(rest)?.1,
+        _ => return None,
+    };
+    Some((SeqNo(u64::from_le_bytes(*first)), batch))
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn startup() {
     link::flush_here();
@@ -89,7 +113,7 @@ unsafe extern "C-unwind" fn startup() {
 unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
     // SAFETY: called by replay.
     let (info, data, at) = unsafe { record(reader) };
-    let Some((first, batch)) = data.split_first_chunk::<8>().filter(|_| info == BATCH) else {
+    let Some((first, batch)) = batch_of(info, data) else {
         pgrx::error!("ssdlsm: record of an unknown kind {info} in the log");
     };
     let lsm = link::lsm();
@@ -98,7 +122,7 @@ unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
     if ssd_engine::format::batch::ops(batch).map_while(Result::ok).any(is_lock) {
         lsm.control().note_spilled_locks();
     }
-    lsm.replay_hosted(batch, SeqNo(u64::from_le_bytes(*first)), Lsn(at)).or_raise();
+    lsm.replay_hosted(batch, first, Lsn(at)).or_raise();
 }
 
 #[pg_guard]
@@ -128,15 +152,23 @@ unsafe extern "C-unwind" fn redo_of_xlog(reader: *mut pg_sys::XLogReaderState) {
 unsafe extern "C-unwind" fn desc(buf: pg_sys::StringInfo, reader: *mut pg_sys::XLogReaderState) {
     // SAFETY: called with a record and a string to append to.
     unsafe {
-        let (_, data, _) = record(reader);
-        let Some((first, batch)) = data.split_first_chunk::<8>() else { return };
+        let (info, data, _) = record(reader);
+        let Some((first, batch)) = batch_of(info, data) else { return };
         let count = ssd_engine::format::batch::ops(batch).count();
-        let text = format!("first {} operations {count} bytes {}", u64::from_le_bytes(*first), batch.len());
+        let mut text = format!("first {} operations {count} bytes {}", first.0, batch.len());
+        if let Some((note, _)) = data.get(8..).and_then(Note::decode).filter(|_| info == CHANGE) {
+            let [tablespace, database, number] = note.node;
+            text.push_str(&format!("; {:?} {tablespace}/{database}/{number}", note.action));
+        }
         pg_sys::appendBinaryStringInfo(buf, text.as_ptr().cast(), text.len() as i32);
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn identify(info: u8) -> *const c_char {
-    if info & !(pg_sys::XLR_INFO_MASK as u8) == BATCH { c"BATCH".as_ptr() } else { std::ptr::null() }
+    match info & !(pg_sys::XLR_INFO_MASK as u8) {
+        BATCH => c"BATCH".as_ptr(),
+        CHANGE => c"CHANGE".as_ptr(),
+        _ => std::ptr::null(),
+    }
 }

@@ -10,6 +10,8 @@
 //! 2. Rows are permuted only for a statement that returns rows and has no ORDER BY ([`statement`]).
 //! 3. A value counts as a place only in a column that is named for the test, and only if both sides look like one.
 //! 4. Rows may be added, never missing, and only rows that name the access method.
+//! 5. Messages may be added, never missing, and only such as the expected output has elsewhere, too.
+//! 6. What sessions do once a transaction more has failed to be serialized is compared again from the next permutation on.
 //!
 //! Pure: texts in, a verdict out.
 
@@ -43,6 +45,10 @@ pub enum Kind {
     PhysicalPlace,
     /// A list of access methods, or of what depends on them, has one more.
     AccessMethodListed,
+    /// Messages raised for rows that are not expected here, but elsewhere in the same test.
+    MoreMessages,
+    /// A serializable transaction more has failed, because of locks that are wider than need be.
+    SerializationFailure,
 }
 
 impl Kind {
@@ -52,6 +58,8 @@ impl Kind {
             Self::RowOrder => "row_order",
             Self::PhysicalPlace => "physical_place",
             Self::AccessMethodListed => "access_method_listed",
+            Self::MoreMessages => "more_messages",
+            Self::SerializationFailure => "serialization_failure",
         }
     }
 }
@@ -83,32 +91,60 @@ pub fn compare(expected: &str, actual: &str, script: Script<'_>, rules: Rules<'_
     };
     let mut kinds = BTreeSet::new();
     let mut different = Vec::new();
-    for (e, a) in expected.iter().zip(&actual) {
+    let everywhere: BTreeSet<Item<'_>> =
+        expected.iter().flat_map(|segment| printed::items(&segment.output)).filter(Item::is_message).collect();
+    let (mut left, mut right) = (expected.as_slice(), actual.as_slice());
+    while let (Some((e, more_left)), Some((a, more_right))) = (left.split_first(), right.split_first()) {
+        (left, right) = (more_left, more_right);
+        if fails_to_serialize(e, a) {
+            kinds.insert(Kind::SerializationFailure);
+            (left, right) = (transcript::next_permutation(left), transcript::next_permutation(right));
+            continue;
+        }
         if e.echo != a.echo {
             // From here on the two ran different statements: whatever follows says nothing new.
             different.push(format!("line {}: `{}` where `{}` was expected", a.line, a.title(), e.title()));
             return Verdict::Different(different);
         }
-        match explain(e, a, rules) {
+        match explain(e, a, rules, &everywhere) {
             Some(found) => kinds.extend(found),
             None => different.push(format!("line {}: {}", a.line, a.title())),
         }
     }
-    if expected.len() != actual.len() {
+    if !left.is_empty() || !right.is_empty() {
         different.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
     }
     if different.is_empty() { Verdict::Explained(kinds) } else { Verdict::Different(different) }
 }
 
-/// The kinds that explain how two outputs of one statement differ.
-fn explain(expected: &Segment<'_>, actual: &Segment<'_>, rules: Rules<'_>) -> Option<BTreeSet<Kind>> {
+/// The error of a serializable transaction that would close a circle.
+const NOT_SERIALIZED: &str = "ERROR:  could not serialize access due to read/write dependencies among transactions";
+
+/// Whether a step of a specification has failed to be serialized where that is not expected.
+fn fails_to_serialize(expected: &Segment<'_>, actual: &Segment<'_>) -> bool {
+    let fails = |segment: &Segment<'_>| segment.output.contains(&NOT_SERIALIZED);
+    actual.echo == expected.echo && actual.echo[0].starts_with("step ") && fails(actual) && !fails(expected)
+}
+
+/// The kinds that explain how two outputs of one statement differ. `everywhere`: all messages that the test is expected to print.
+fn explain(
+    expected: &Segment<'_>,
+    actual: &Segment<'_>,
+    rules: Rules<'_>,
+    everywhere: &BTreeSet<Item<'_>>,
+) -> Option<BTreeSet<Kind>> {
     if expected.output == actual.output {
         return Some(BTreeSet::new());
     }
     let order_is_open = expected.order_is_open && actual.order_is_open;
     let (mut left, mut right) = (printed::items(&expected.output), printed::items(&actual.output));
     if left.len() != right.len() {
-        return added_only(&left, &right, rules).then(|| BTreeSet::from([Kind::AccessMethodListed]));
+        let names_it = |item: &Item<'_>| matches!(item, Item::Line(line) if names(line, rules.access_method));
+        if added_only(&left, &right, names_it) {
+            return Some(BTreeSet::from([Kind::AccessMethodListed]));
+        }
+        let more = added_only(&left, &right, |item| everywhere.contains(item));
+        return more.then(|| BTreeSet::from([Kind::MoreMessages]));
     }
     let mut kinds = BTreeSet::new();
     let differ_beside_tables =
@@ -135,14 +171,14 @@ fn sort_runs(items: &mut [Item<'_>], lines_are_rows: bool) {
     }
 }
 
-/// Whether `actual` is `expected` with further lines, each of which names the access method.
-fn added_only(expected: &[Item<'_>], actual: &[Item<'_>], rules: Rules<'_>) -> bool {
+/// Whether `actual` is `expected` with further items, each of which may be added.
+fn added_only(expected: &[Item<'_>], actual: &[Item<'_>], may_be_added: impl Fn(&Item<'_>) -> bool) -> bool {
     let mut rest = expected.iter();
     let mut next = rest.next();
     for item in actual {
         if next == Some(item) {
             next = rest.next();
-        } else if !matches!(item, Item::Line(line) if names(line, rules.access_method)) {
+        } else if !may_be_added(item) {
             return false;
         }
     }

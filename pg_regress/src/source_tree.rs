@@ -50,6 +50,11 @@ impl SourceTree {
         self.root.join("src/test").join(name)
     }
 
+    /// A module's directory in the source.
+    pub fn module(&self, name: &str) -> PathBuf {
+        self.root.join("contrib").join(name)
+    }
+
     /// Where regress.so and the libraries beside it are.
     pub fn libraries(&self) -> PathBuf {
         self.suite("regress")

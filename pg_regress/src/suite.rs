@@ -3,6 +3,7 @@
 mod driver;
 mod extension;
 mod judge;
+mod own;
 mod report;
 mod server_log;
 mod standby;
@@ -33,9 +34,24 @@ pub enum Suite {
     Own,
     /// What only the extension has: its functions, settings and errors, in `pg_extension/sql`.
     Extension,
+    /// Our own tests of concurrent sessions, in `pg_regress/own_isolation`.
+    OwnIsolation,
+    /// Logical decoding: the tests of SQL of `contrib/test_decoding`.
+    Decoding,
+    /// Logical decoding: the tests of concurrent sessions of `contrib/test_decoding`.
+    DecodingIsolation,
+    /// Logical replication.
+    Subscription,
+    /// Our own tests of logical replication, in `pg_regress/own_replication`.
+    OwnReplication,
 }
 
 impl Suite {
+    /// Whether its tests are specifications of concurrent sessions.
+    pub fn is_isolation(self) -> bool {
+        matches!(self, Self::Isolation | Self::OwnIsolation | Self::DecodingIsolation)
+    }
+
     /// As it is called on the command line and in the list of expected differences.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,6 +60,11 @@ impl Suite {
             Self::Tap => "tap",
             Self::Own => "own",
             Self::Extension => "extension",
+            Self::OwnIsolation => "own-isolation",
+            Self::Decoding => "decoding",
+            Self::DecodingIsolation => "decoding-isolation",
+            Self::Subscription => "subscription",
+            Self::OwnReplication => "own-replication",
         }
     }
 }
@@ -149,9 +170,9 @@ pub fn run(order: &Order) -> Result<Count> {
     let mut total = Count::default();
     for suite in &order.suites {
         total.add(match suite {
-            Suite::Core | Suite::Isolation | Suite::Own => driver::run(&stage, *suite)?,
-            Suite::Tap => tap::run(&stage)?,
+            Suite::Tap | Suite::Subscription | Suite::OwnReplication => tap::run(&stage, *suite)?,
             Suite::Extension => extension::run(&stage)?,
+            _ => driver::run(&stage, *suite)?,
         });
     }
     Ok(total)

@@ -37,6 +37,16 @@ enum SuiteName {
     Own,
     /// The functions, settings and errors of the extension.
     Extension,
+    /// Our own tests of concurrent sessions.
+    OwnIsolation,
+    /// Logical decoding, by the tests of contrib/test_decoding.
+    Decoding,
+    /// Logical decoding with concurrent sessions.
+    DecodingIsolation,
+    /// Logical replication.
+    Subscription,
+    /// Our own tests of logical replication.
+    OwnReplication,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -55,12 +65,28 @@ enum AccessMethodName {
 /// When something is missing, or a suite could not be run.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
     let suites = match arguments.suite {
-        None => vec![Suite::Core, Suite::Isolation, Suite::Own, Suite::Extension, Suite::Tap],
+        None => vec![
+            Suite::Core,
+            Suite::Isolation,
+            Suite::Own,
+            Suite::OwnIsolation,
+            Suite::Decoding,
+            Suite::DecodingIsolation,
+            Suite::Extension,
+            Suite::Tap,
+            Suite::Subscription,
+            Suite::OwnReplication,
+        ],
         Some(SuiteName::Core) => vec![Suite::Core],
         Some(SuiteName::Isolation) => vec![Suite::Isolation],
         Some(SuiteName::Tap) => vec![Suite::Tap],
         Some(SuiteName::Own) => vec![Suite::Own],
         Some(SuiteName::Extension) => vec![Suite::Extension],
+        Some(SuiteName::OwnIsolation) => vec![Suite::OwnIsolation],
+        Some(SuiteName::Decoding) => vec![Suite::Decoding],
+        Some(SuiteName::DecodingIsolation) => vec![Suite::DecodingIsolation],
+        Some(SuiteName::Subscription) => vec![Suite::Subscription],
+        Some(SuiteName::OwnReplication) => vec![Suite::OwnReplication],
     };
     let work = match &arguments.work {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,

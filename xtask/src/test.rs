@@ -179,7 +179,7 @@ fn postgres(workspace: &Workspace, progress: &Progress, wanted: bool) -> Result<
     }
     let mut total = Count::default();
     let mut all_ok = true;
-    for suite in ["core", "isolation"] {
+    for suite in ["core", "isolation", "own", "own-isolation", "decoding", "decoding-isolation", "own-replication"] {
         let ending = run::captured(workspace, progress, &format!("postgres {suite}"), own(&["regress", suite]))?;
         let count = count::last_line(&ending.lines);
         if let Outcome::Ran { count, ok } = ran(&ending, progress, count) {

@@ -72,7 +72,7 @@ pub unsafe fn changed(rel: pg_sys::Relation, old: HeapTuple, new: *mut TupleTabl
                 Ok(number) => {
                     let at = number - 1;
                     let (new_null, new_value) = (*(*new).tts_isnull.add(at), *(*new).tts_values.add(at));
-                    let attribute = &*(&raw const (*descriptor).attrs).cast::<pg_sys::FormData_pg_attribute>().add(at);
+                    let attribute = description(descriptor, at);
                     nulls[at] != new_null
                         || (!new_null
                             && !externs::datumIsEqual(
@@ -92,6 +92,16 @@ pub unsafe fn changed(rel: pg_sys::Relation, old: HeapTuple, new: *mut TupleTabl
         pg_sys::bms_free(key);
         out
     }
+}
+
+/// What the catalog says of attribute `at` (from 0).
+///
+/// # Safety
+/// `descriptor` is live and has that many attributes.
+#[must_use]
+pub unsafe fn description<'d>(descriptor: pg_sys::TupleDesc, at: usize) -> &'d pg_sys::FormData_pg_attribute {
+    // SAFETY: the caller's promise.
+    unsafe { &*(&raw const (*descriptor).attrs).cast::<pg_sys::FormData_pg_attribute>().add(at) }
 }
 
 /// Makes the first `count` attributes of `slot` readable.

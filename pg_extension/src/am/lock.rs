@@ -15,9 +15,9 @@ use super::slot;
 use super::wait::{Queue, mode_of};
 use crate::error::{self, OrRaise};
 use crate::link;
-use crate::ops::change::{Next, Verdict, Wish, in_the_way_at, judge, next_tid};
+use crate::ops::change::{self, Next, Onward, Verdict, Wish, judge, next_tid};
 use crate::ops::read::{self, Found};
-use crate::ops::tid::{Root, Tid};
+use crate::ops::tid::Tid;
 use crate::ops::write::Moved;
 use crate::shmem::Lock;
 use crate::xact::ids::narrow;
@@ -47,19 +47,8 @@ pub unsafe extern "C-unwind" fn tuple(
         let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Lock, policy);
         let mut locker = Locker { tree, cid, stamp, mode, found: Found::default() };
         let result = loop {
-            match locker.attempt(place) {
-                Verdict::Free { successor } => {
-                    if let Some(Next::Moved(Moved { to: Some(root), .. })) = successor
-                        && let Some(on) = locker.follow(root)
-                    {
-                        if queue.wait(place, on) {
-                            continue;
-                        }
-                        (*tmfd).xmax = narrow(on);
-                        break TM_Result::TM_WouldBlock;
-                    }
-                    break TM_Result::TM_Ok;
-                }
+            match locker.attempt_onward(place) {
+                Verdict::Free { .. } => break TM_Result::TM_Ok,
                 Verdict::Invisible | Verdict::SelfChangedBefore => break TM_Result::TM_Invisible,
                 Verdict::SelfModified(by, next) => break fail(tmfd, place, by, next, true),
                 Verdict::Changed(by, next) => {
@@ -154,10 +143,9 @@ fn newest(tree: TreeId, from: Tid, cid: u32) -> Newest {
                     TxnState::Committed => {}
                 }
             }
-            if let Some(stamp) = version.stamp.filter(|stamp| status.is_own(stamp.txn) && stamp.command.0 >= cid) {
-                own_later = Some(stamp);
-                return Ok(std::ops::ControlFlow::Break(()));
-            }
+            own_later = version
+                .stamp
+                .filter(|stamp| version.kind.is_row() && status.is_own(stamp.txn) && stamp.command.0 >= cid);
             let to = match version.kind {
                 RowKind::Moved => Some(Moved::decode(version.payload)?),
                 _ => None,
@@ -211,14 +199,21 @@ impl Locker {
         verdict.or_raise()
     }
 
-    /// Somebody has moved the row to `root`, keeping its key: locks it there, too. Who is in the way of that.
-    fn follow(&self, root: Root) -> Option<TxnId> {
+    /// Locks the version at `tid`, and, when somebody has moved the row meanwhile and kept its key, the row where it is now.
+    fn attempt_onward(&mut self, tid: Tid) -> Verdict {
+        let verdict = self.attempt(tid);
+        let Verdict::Free { successor: Some(next @ Next::Moved(Moved { to: Some(root), .. })) } = verdict else {
+            return verdict;
+        };
         let status = Status::now();
         let wish = Wish { command: self.cid, mode: self.mode, is_lock: true, status: &status };
-        let other = in_the_way_at(link::lsm(), self.tree, root, &wish).or_raise();
-        if other.is_none() {
-            add_lock(root, self.tree, self.mode, self.stamp);
+        match change::onward(link::lsm(), self.tree, root, &wish).or_raise() {
+            Onward::Free => {
+                add_lock(root, self.tree, self.mode, self.stamp);
+                verdict
+            }
+            Onward::Wait(on) => Verdict::Wait { on, is_lock: false },
+            Onward::Changed => Verdict::Changed(self.found.newer.unwrap_or(self.stamp), next),
         }
-        other
     }
 }

@@ -11,6 +11,7 @@ use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::columns;
+use super::identity;
 use super::relation::{is_logged, tree_of};
 use super::wait::Queue;
 use crate::error::{self, OrRaise};
@@ -24,6 +25,7 @@ use crate::ops::tid::{NUMBER_MAX, Root, Tid};
 use crate::ops::tuple;
 use crate::ops::write::{Batch, Moved};
 use crate::shmem::Lock;
+use crate::wal::note::Action;
 use crate::xact::ids::{current, narrow};
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
@@ -159,14 +161,21 @@ unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: 
         let rows: Vec<_> = slots.iter().map(|&slot| prepare(rel, slot, std::ptr::null_mut(), options)).collect();
         let roots = numbers::take(lsm, tree, rows.iter().map(|row| row.size)).or_raise();
         let mut batch = Batch::default();
+        let is_decodable = options & pg_sys::TABLE_INSERT_NO_LOGICAL as i32 == 0;
         for ((row, &slot), root) in rows.iter().zip(slots).zip(roots) {
-            let version = RowVersion { kind: RowKind::Put, number: 0, stamp, payload: &row.payload };
-            batch.version(&root.full_key(tree), &version);
-            written(rel, slot, Tid::of_root(root), stamp);
             if batch.bytes().len() > MULTI_BYTES {
+                if is_decodable {
+                    identity::note(&mut batch, rel, Action::InsertMore, &[]);
+                }
                 batch.write(lsm, logged).or_raise();
                 batch.clear();
             }
+            let version = RowVersion { kind: RowKind::Put, number: 0, stamp, payload: &row.payload };
+            batch.version(&root.full_key(tree), &version);
+            written(rel, slot, Tid::of_root(root), stamp);
+        }
+        if is_decodable {
+            identity::note(&mut batch, rel, Action::Insert, &[]);
         }
         batch.write(lsm, logged).or_raise();
         pg_sys::pgstat_count_heap_insert(rel, rows.len() as i64);
@@ -322,6 +331,16 @@ pub unsafe extern "C-unwind" fn delete(
         } else {
             batch.tombstone(&full, stamp);
         }
+        if identity::is_decodable(rel) {
+            // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
+            let mut before = Found::default();
+            if read::fetch_exact(lsm, tree, place, &status, &mut before).or_raise() {
+                let old = columns::heap_tuple(rel, place, &before.row);
+                let kept = identity::of_deleted(rel, old);
+                pg_sys::heap_freetuple(old);
+                identity::note(&mut batch, rel, Action::Delete, &kept);
+            }
+        }
         let mut old = Vec::new();
         let result = change.run(&mut queue, tmfd, &mut |found| {
             let written = batch.try_write(lsm, logged)?;
@@ -416,6 +435,10 @@ pub unsafe extern "C-unwind" fn update(
             batch.put(&full, number, stamp, &row.payload);
             Tid { root: place.root, number }
         };
+        if identity::is_decodable(rel) {
+            let kept = identity::of_updated(rel, old, slot);
+            identity::note(&mut batch, rel, Action::Update, &kept);
+        }
         let (mut holders, mut was_locked) = (Vec::new(), false);
         let result = change.run(&mut queue, tmfd, &mut |_| {
             let hash = lock_hash(&full);

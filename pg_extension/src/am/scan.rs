@@ -12,6 +12,7 @@ use ssd_engine::lsm::merge::Direction;
 use ssd_engine::mvcc::row_scan::{KeyRange, RowScan};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::dirty_scan::{self, DirtyScan};
 use super::relation::tree_of;
 use super::slot;
 use crate::error::{self, OrRaise};
@@ -43,6 +44,8 @@ pub struct State {
     /// The engine's form of the snapshot.
     pub snapshot: Snapshot,
     running: Option<(Direction, RowScan)>,
+    /// A dirty scan, which reads in its own way.
+    pub dirty: Option<DirtyScan>,
     /// The last row that was returned, to turn around at.
     last: Option<Root>,
     /// Keys from the first to before the second.
@@ -69,6 +72,7 @@ impl State {
     /// Starts over, over `range` of keys.
     pub fn restart(&mut self, range: (Option<Vec<u8>>, Option<Vec<u8>>)) {
         self.running = None;
+        self.dirty = self.dirty.as_ref().map(|_| DirtyScan::default());
         self.last = None;
         self.range = range;
     }
@@ -129,11 +133,12 @@ pub unsafe extern "C-unwind" fn begin(
             }
         }
         let converted = if snapshot.is_null() { Snapshot::Now } else { convert(snapshot) };
-        let dirty_as_now = if converted == Snapshot::Dirty { Snapshot::Now } else { converted };
+        let dirty = (converted == Snapshot::Dirty).then(DirtyScan::default);
         let state = State {
             tree: tree_of(rel),
-            snapshot: dirty_as_now,
+            snapshot: converted,
             running: None,
+            dirty,
             last: None,
             range: (None, None),
             tids: None,
@@ -256,7 +261,9 @@ pub unsafe extern "C-unwind" fn next(
     // SAFETY: the server's arguments.
     unsafe {
         loop {
-            let there = if (*scan).rs_parallel.is_null() {
+            let there = if state(scan).dirty.is_some() {
+                dirty_scan::advance(scan, slot)
+            } else if (*scan).rs_parallel.is_null() {
                 advance(scan, direction, slot)
             } else {
                 advance_parallel(scan, slot)

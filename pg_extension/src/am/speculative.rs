@@ -5,6 +5,7 @@ use pgrx::pg_sys::{self, TupleTableSlot};
 use ssd_engine::base::key::Kind;
 use ssd_engine::format::row_version::{RowKind, RowVersion};
 
+use super::identity;
 use super::modify::{prepare, stamp, written};
 use super::relation::{is_logged, tree_of};
 use crate::error::OrRaise;
@@ -14,6 +15,7 @@ use crate::ops::numbers;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::Tid;
 use crate::ops::write::Batch;
+use crate::wal::note::Action;
 use crate::xact::status::Status;
 
 /// Inserts the row in `slot` for the time being.
@@ -40,6 +42,7 @@ pub unsafe extern "C-unwind" fn insert(
         let mut batch = Batch::default();
         let version = RowVersion { kind: RowKind::Speculative, number: 0, stamp: Some(stamp), payload: &payload };
         batch.version(&root.full_key(tree), &version);
+        identity::note(&mut batch, rel, Action::SpeculativeInsert, &[]);
         batch.write(lsm, is_logged(rel)).or_raise();
         written(rel, slot, Tid::of_root(root), Some(stamp));
         pg_sys::pgstat_count_heap_insert(rel, 1);
@@ -64,6 +67,8 @@ pub unsafe extern "C-unwind" fn complete(
         }
         let full = tid.root.full_key(tree);
         let mut batch = Batch::default();
+        let action = if succeeded { Action::SpeculativeConfirm } else { Action::SpeculativeAbort };
+        identity::note(&mut batch, rel, action, &[]);
         if succeeded {
             let stamp = found.stamp.expect("a speculative version is never frozen");
             batch.put(&full, 0, stamp, &found.row);

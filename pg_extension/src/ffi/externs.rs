@@ -7,6 +7,8 @@ use pgrx::pg_sys::{BlockNumber, HeapTuple, ItemPointer, RelFileNode, Relation, S
 
 /// Bit of `PGPROC.delayChkptFlags` that holds back the completion of a checkpoint.
 pub const DELAY_CHKPT_COMPLETE: i32 = 1 << 1;
+/// From this state of a builder of snapshots on, changes are collected.
+pub const SNAPBUILD_FULL_SNAPSHOT: i32 = 1;
 
 #[expect(missing_docs, reason = "the server's functions; its source has what they do")]
 unsafe extern "C-unwind" {
@@ -20,6 +22,8 @@ unsafe extern "C-unwind" {
     pub fn PredicateLockTID(rel: Relation, tid: ItemPointer, snapshot: Snapshot, xid: TransactionId);
     pub fn PredicateLockRelation(rel: Relation, snapshot: Snapshot);
     pub fn HandleStartupProcInterrupts();
+    pub fn toast_flatten_tuple(tuple: HeapTuple, descriptor: pgrx::pg_sys::TupleDesc) -> HeapTuple;
+    pub fn SnapBuildProcessChange(builder: *mut pgrx::pg_sys::SnapBuild, xid: TransactionId, lsn: XLogRecPtr) -> bool;
     pub fn SpeculativeInsertionLockAcquire(xid: TransactionId) -> u32;
     // -- raise out of user code, called as they are so that nothing of the error is lost; no destructor is skipped that matters -
     pub fn FormIndexDatum(
@@ -39,6 +43,13 @@ unsafe extern "C-unwind" {
         unchanged: bool,
         info: *mut pgrx::pg_sys::IndexInfo,
     ) -> bool;
+    pub fn ReorderBufferQueueChange(
+        buffer: *mut pgrx::pg_sys::ReorderBuffer,
+        xid: TransactionId,
+        lsn: XLogRecPtr,
+        change: *mut pgrx::pg_sys::ReorderBufferChange,
+        is_wide_value: bool,
+    );
     pub fn table_block_parallelscan_estimate(rel: Relation) -> usize;
     pub fn table_block_parallelscan_initialize(rel: Relation, scan: pgrx::pg_sys::ParallelTableScanDesc) -> usize;
     pub fn table_block_parallelscan_reinitialize(rel: Relation, scan: pgrx::pg_sys::ParallelTableScanDesc);
@@ -72,6 +83,8 @@ unsafe extern "C-unwind" {
     pub fn LWLockAcquire(lock: *mut pgrx::pg_sys::LWLock, mode: u32) -> bool;
     /// Raises only when the lock is not held.
     pub fn LWLockRelease(lock: *mut pgrx::pg_sys::LWLock);
+    /// Reads a field.
+    pub fn SnapBuildCurrentState(builder: *mut pgrx::pg_sys::SnapBuild) -> i32;
     /// Compares two positions of memory, without side effects.
     pub fn RecoveryInProgress() -> bool;
     pub fn GetRedoRecPtr() -> XLogRecPtr;

@@ -160,29 +160,45 @@ fn after(newer: &[(Next, Stamp, Mode)], wish: &Wish<'_>) -> Result<Verdict> {
     })
 }
 
-/// Who is in the way of a lock that follows its row to `root`, where somebody has moved it.
+/// What a lock that follows its row to where it has moved finds there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// Nothing that is in its way.
+    Free,
+    /// A change by somebody who runs.
+    Wait(TxnId),
+    /// A change by somebody who has committed.
+    Changed,
+}
+
+/// What is in the way of a lock that follows its row to `root`, where somebody has moved it, and on from there.
 ///
 /// # Errors
 /// I/O, corruption.
-pub fn in_the_way_at(lsm: &Lsm, tree: TreeId, root: Root, wish: &Wish<'_>) -> Result<Option<TxnId>> {
-    let (mut other, mut onward) = (None, None);
-    walk(lsm, &root.full_key(tree), &mut |version| {
-        let Some(stamp) = version.stamp else { return Ok(ControlFlow::Break(())) };
-        if wish.status.is_own(stamp.txn) || wish.status.state(stamp.txn)? != TxnState::InProgress {
-            return Ok(ControlFlow::Continue(()));
+pub fn onward(lsm: &Lsm, tree: TreeId, root: Root, wish: &Wish<'_>) -> Result<Onward> {
+    let mut at = root;
+    loop {
+        let (mut found, mut next) = (Onward::Free, None);
+        walk(lsm, &at.full_key(tree), &mut |version| {
+            let Some(stamp) = version.stamp else { return Ok(ControlFlow::Break(())) };
+            let is_own = wish.status.is_own(stamp.txn);
+            let state = if is_own { TxnState::Committed } else { wish.status.state(stamp.txn)? };
+            if state == TxnState::Aborted {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if !is_own && wish.mode.conflicts(mode_of(version.kind, version.payload)?) {
+                found = if state == TxnState::InProgress { Onward::Wait(stamp.txn) } else { Onward::Changed };
+                return Ok(ControlFlow::Break(()));
+            }
+            if version.kind == RowKind::Moved {
+                next = Moved::decode(version.payload)?.to;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        match (found, next) {
+            (Onward::Free, Some(root)) => at = root,
+            _ => return Ok(found),
         }
-        if wish.mode.conflicts(mode_of(version.kind, version.payload)?) {
-            other = Some(stamp.txn);
-            return Ok(ControlFlow::Break(()));
-        }
-        if version.kind == RowKind::Moved {
-            onward = Moved::decode(version.payload)?.to;
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    match (other, onward) {
-        (None, Some(root)) => in_the_way_at(lsm, tree, root, wish),
-        _ => Ok(other),
     }
 }
 

@@ -11,6 +11,7 @@ use ssd_engine::{Error, Result};
 
 use super::tid::{KEY_LEN, Root};
 use crate::wal;
+use crate::wal::note::Note;
 
 /// Operations that are written together.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     count: u64,
     value: Vec<u8>,
+    /// What is logged with it for logical decoding; empty when nothing is.
+    note: Vec<u8>,
 }
 
 /// What the payload of a version that moved its row says, besides where to.
@@ -72,7 +75,13 @@ impl Batch {
     /// Empties it.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.note.clear();
         self.count = 0;
+    }
+
+    /// Says what the batch means for logical decoding.
+    pub fn note(&mut self, note: &Note<'_>) {
+        note.encode(&mut self.note);
     }
 
     /// Adds any operation.
@@ -122,7 +131,7 @@ impl Batch {
         }
         let placed = lsm.place(&self.bytes, self.count)?;
         if logged {
-            wal::log_and_insert(placed);
+            wal::log_and_insert(placed, &self.note);
         } else {
             placed.insert();
         }
@@ -150,7 +159,7 @@ impl Batch {
             Place::Full(list) => Err(list),
             Place::Placed(placed) => {
                 if logged {
-                    wal::log_and_insert(placed);
+                    wal::log_and_insert(placed, &self.note);
                 } else {
                     placed.insert();
                 }

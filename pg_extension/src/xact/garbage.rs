@@ -1,5 +1,8 @@
 //! What flushes and compactions may forget: the server's horizon applied to versions of rows.
 
+use std::ffi::c_char;
+use std::sync::OnceLock;
+
 use pgrx::pg_sys;
 use ssd_engine::base::ids::TxnId;
 use ssd_engine::format::row_version::decode;
@@ -33,11 +36,31 @@ impl RowHost for Rows {
     }
 }
 
+/// A table as good as any other for the question which horizon counts for it.
+fn any_table() -> pg_sys::Relation {
+    static TABLE: OnceLock<usize> = OnceLock::new();
+    let address = *TABLE.get_or_init(|| {
+        // SAFETY: plain structures of the server, in which zeros mean nothing; what is asked of them is set.
+        let (mut class, mut table) =
+            unsafe { (std::mem::zeroed::<pg_sys::FormData_pg_class>(), std::mem::zeroed::<pg_sys::RelationData>()) };
+        class.relpersistence = pg_sys::RELPERSISTENCE_PERMANENT as c_char;
+        class.relkind = pg_sys::RELKIND_RELATION as c_char;
+        table.rd_id = pg_sys::Oid::from(pg_sys::FirstNormalObjectId);
+        table.rd_rel = Box::leak(Box::new(class));
+        std::ptr::from_mut(Box::leak(Box::new(table))).expose_provenance()
+    });
+    std::ptr::with_exposed_provenance_mut(address)
+}
+
 /// What every snapshot, in use or still to be taken, agrees on.
 #[must_use]
 pub fn horizon() -> Horizon {
-    // SAFETY: guarded. Null asks for the horizon of all databases.
-    let oldest = widen(unsafe { pg_sys::GetOldestNonRemovableTransactionId(std::ptr::null_mut()) });
+    // SAFETY: guarded. To a process without a database, the horizon of tables is that of all databases' tables; null asks for one
+    // that is right for catalogs, too, and so counts what logical slots keep of them.
+    let oldest = widen(unsafe {
+        let table = if pg_sys::MyDatabaseId == pg_sys::InvalidOid { any_table() } else { std::ptr::null_mut() };
+        pg_sys::GetOldestNonRemovableTransactionId(table)
+    });
     let now = TxnSnapshot { oldest, next: oldest, running: std::sync::Arc::default(), command: Default::default() };
     Horizon { now, snapshots: None, oldest }
 }

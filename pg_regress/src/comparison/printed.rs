@@ -15,10 +15,15 @@ pub enum Item<'t> {
 }
 
 impl Item<'_> {
+    /// Whether it is a message below ERROR.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self, Self::Message(_))
+    }
+
     /// Whether the two may stand in either order where the order of rows is open: messages raised for rows, copied rows.
     pub(crate) fn may_swap_with(&self, other: &Self, lines_are_rows: bool) -> bool {
         match (self, other) {
-            (Self::Message(_), Self::Message(_)) => true,
+            (Self::Message(a), Self::Message(b)) => session_of(a) == session_of(b),
             // An error ends a statement; what stands before it stands before it.
             (Self::Line(a), Self::Line(b)) => lines_are_rows && !is_fatal(a) && !is_fatal(b),
             _ => false,
@@ -120,6 +125,28 @@ fn is_footer(line: &str) -> bool {
     let Some(inner) = line.strip_prefix('(').and_then(|l| l.strip_suffix(')')) else { return false };
     let Some((count, word)) = inner.split_once(' ') else { return false };
     matches!(word, "row" | "rows") && count.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// How many of the last lines are messages.
+pub(super) fn trailing_messages(lines: &[&str]) -> usize {
+    let (mut count, mut more) = (0, 0);
+    for line in lines.iter().rev() {
+        if is_message(line) {
+            count += more + 1;
+            more = 0;
+        } else if is_continuation(line) {
+            more += 1;
+        } else {
+            break;
+        }
+    }
+    count
+}
+
+/// The session that isolationtester puts before a message; empty where psql prints it.
+fn session_of<'t>(message: &[&'t str]) -> &'t str {
+    let line = message.first().copied().unwrap_or_default();
+    line.split_once(": ").filter(|(_, rest)| is_message(rest)).map_or("", |(session, _)| session)
 }
 
 /// A message that does not end its statement; isolationtester puts the session before it.

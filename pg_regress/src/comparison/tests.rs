@@ -237,3 +237,46 @@ fn steps_of_a_specification_are_read() {
     let swapped = "step b: COMMIT;\nstep a: SELECT 1;\n";
     assert!(is_different(&verdict("step a: SELECT 1;\nstep b: COMMIT;\n", swapped, Script::Spec)));
 }
+
+#[test]
+fn messages_belong_to_the_step_that_is_echoed_after_them() {
+    let (one, two) = ("s2: NOTICE:  row 1\n", "s2: NOTICE:  row 2\nDETAIL:  two\n");
+    let output = |step: &str, messages: &str| {
+        format!(
+            "step a: SELECT 1;\n a \n---\n 1\n(1 row)\n\n{messages}step b: {step}\n  WHERE f(a);\nstep c: COMMIT;\n"
+        )
+    };
+    let swapped = |step: &str, two: &str| {
+        verdict(&output(step, &format!("{one}{two}")), &output(step, &format!("{two}{one}")), Script::Spec)
+    };
+    assert_eq!(swapped("UPDATE t SET a = 1", two), only(Kind::RowOrder));
+    assert!(is_different(&swapped("CALL p()", two)));
+    assert!(is_different(&swapped("UPDATE t SET a = 1", "s1: NOTICE:  row 1\n")), "of another session");
+}
+
+#[test]
+fn messages_may_be_more_if_they_are_expected_elsewhere() {
+    let output = |before_b: &str| {
+        format!("starting permutation: a b\nNOTICE:  f\nstep a: INSERT INTO t;\n{before_b}step b: INSERT INTO u;\n")
+    };
+    assert_eq!(verdict(&output(""), &output("NOTICE:  f\n"), Script::Spec), only(Kind::MoreMessages));
+    assert!(is_different(&verdict(&output(""), &output("NOTICE:  g\n"), Script::Spec)));
+    assert!(is_different(&verdict(&output("NOTICE:  f\n"), &output(""), Script::Spec)));
+}
+
+#[test]
+fn a_permutation_ends_where_a_transaction_more_fails() {
+    let error = format!("{NOT_SERIALIZED}\n");
+    let output = |first: &str, rest: &str, other: &str| {
+        format!(
+            "starting permutation: a b\nstep a: UPDATE t;\n{first}{rest}starting permutation: b a\nstep b: SELECT 1;\n{other}"
+        )
+    };
+    let expected = output("", "step b: SELECT 2;\n", "");
+    let more = |actual: &str| verdict(&expected, actual, Script::Spec);
+    assert_eq!(more(&output(&error, "step c: COMMIT;\n", "")), only(Kind::SerializationFailure));
+    assert!(is_different(&more(&output(&error, "", "ERROR:  no\n"))), "in the next permutation");
+    assert!(is_different(&more(&output("ERROR:  no\n", "step b: SELECT 2;\n", ""))), "another error");
+    let missing = verdict(&output(&error, "", ""), &output("", "", ""), Script::Spec);
+    assert!(is_different(&missing), "it is expected to fail");
+}

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) use lexer::scan;
 
 use super::Script;
+use super::printed::trailing_messages;
 use super::statement::Session;
 use lexer::ScriptLine;
 
@@ -48,6 +49,15 @@ pub fn read<'t>(output: &'t str, script: Script<'_>) -> Result<Vec<Segment<'t>>,
     }
 }
 
+/// From the next permutation on.
+pub(super) fn next_permutation<'s, 't>(segments: &'s [Segment<'t>]) -> &'s [Segment<'t>] {
+    let starts = |segment: &Segment<'_>| segment.echo[0].starts_with(PERMUTATION);
+    &segments[segments.iter().position(starts).unwrap_or(segments.len())..]
+}
+
+/// What isolationtester prints before each order of the steps.
+const PERMUTATION: &str = "starting permutation:";
+
 fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segment<'t>>, String> {
     let mut session = Session::default();
     let mut segments = Vec::new();
@@ -84,7 +94,7 @@ fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
     let mut steps: BTreeMap<&str, bool> = BTreeMap::new();
     let mut segments: Vec<Segment<'t>> = Vec::new();
     for (index, &line) in lines.iter().enumerate() {
-        let starts = line.starts_with("step ") || line.starts_with("starting permutation:");
+        let starts = line.starts_with("step ") || line.starts_with(PERMUTATION);
         match segments.last_mut() {
             Some(segment) if !starts => segment.output.push(line),
             _ => segments.push(Segment {
@@ -111,5 +121,18 @@ fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
             is_open
         };
     }
+    give_messages_to_their_steps(&mut segments);
     segments
+}
+
+/// A step is echoed when it has ended or waits, what it raises until then stands before that.
+fn give_messages_to_their_steps(segments: &mut [Segment<'_>]) {
+    for at in 1..segments.len() {
+        let (before, after) = segments.split_at_mut(at);
+        let (before, after) = (&mut before[at - 1], &mut after[0]);
+        if after.echo[0].starts_with("step ") {
+            let messages = before.output.split_off(before.output.len() - trailing_messages(&before.output));
+            after.output.splice(0..0, messages);
+        }
+    }
 }

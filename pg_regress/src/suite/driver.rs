@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::judge::{self, Judgement};
 use super::report::{Bar, Count};
-use super::{AccessMethod, Stage, Suite, server_log, standby};
+use super::{AccessMethod, Stage, Suite, own, server_log, standby};
 use crate::account;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Result};
@@ -35,49 +35,75 @@ const CONCURRENT_MAX: usize = 20;
 /// Makes the tables that other tests of the core suite read.
 const CORE_SETUP: &str = "test_setup";
 
-/// How the two suites differ.
+/// How the suites differ.
 struct Plan {
-    /// Directory in the source, and of the driver.
-    dir: &'static str,
+    /// The suite in the source, or a copy of our own.
+    source: PathBuf,
     driver: &'static str,
-    schedule: &'static str,
+    /// Directory of the driver.
+    driver_dir: &'static str,
     database: &'static str,
+    tests: Tests,
+    /// Further settings of the servers.
+    settings: String,
 }
 
-fn plan(suite: Suite) -> Plan {
-    match suite {
-        Suite::Isolation => Plan {
-            dir: "isolation",
-            driver: "pg_isolation_regress",
-            schedule: "isolation_schedule",
-            database: "isolation_regression",
+/// Where the names of a suite's tests are.
+enum Tests {
+    /// In a schedule.
+    Schedule(PathBuf),
+    /// In a variable of the suite's Makefile.
+    Variable(&'static str),
+}
+
+/// The module whose tests show logical decoding.
+const DECODING: &str = "test_decoding";
+
+fn plan(stage: &Stage<'_>, suite: Suite) -> Result<Plan> {
+    let source = match suite {
+        Suite::Own => own::tests(&stage.order.work, "own", &["", "sql", "expected"])?,
+        Suite::OwnIsolation => own::tests(&stage.order.work, "own_isolation", &["", "specs", "expected"])?,
+        Suite::Decoding | Suite::DecodingIsolation => stage.source.module(DECODING),
+        Suite::Isolation => stage.source.suite("isolation"),
+        Suite::Core | Suite::Extension | Suite::Tap | Suite::Subscription | Suite::OwnReplication => {
+            stage.source.suite("regress")
+        }
+    };
+    let is_isolation = suite.is_isolation();
+    let schedule = |name: &str| Tests::Schedule(source.join(name));
+    let tests = match suite {
+        Suite::Decoding => Tests::Variable("REGRESS"),
+        Suite::DecodingIsolation => Tests::Variable("ISOLATION"),
+        Suite::Own | Suite::OwnIsolation => schedule("schedule"),
+        Suite::Isolation => schedule("isolation_schedule"),
+        Suite::Core | Suite::Extension | Suite::Tap | Suite::Subscription | Suite::OwnReplication => {
+            schedule("parallel_schedule")
+        }
+    };
+    let settings = match suite {
+        Suite::Decoding | Suite::DecodingIsolation => {
+            let path = source.join("logical.conf");
+            fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", &e))?
+        }
+        // So that statements of a second meet the end of a memtable.
+        Suite::OwnIsolation if stage.order.access_method == AccessMethod::Extension => {
+            "ssdlsm.memtable_size = 1MB\n".to_owned()
+        }
+        _ => String::new(),
+    };
+    Ok(Plan {
+        driver: if is_isolation { "pg_isolation_regress" } else { "pg_regress" },
+        driver_dir: if is_isolation { "isolation" } else { "regress" },
+        database: match suite {
+            Suite::Own => "own",
+            Suite::Decoding => "contrib_regression",
+            _ if is_isolation => "isolation_regression",
+            _ => "regression",
         },
-        Suite::Own => Plan { dir: "regress", driver: "pg_regress", schedule: "schedule", database: "own" },
-        Suite::Core | Suite::Tap | Suite::Extension => {
-            Plan { dir: "regress", driver: "pg_regress", schedule: "parallel_schedule", database: "regression" }
-        }
-    }
-}
-
-/// Our own tests.
-const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/own");
-
-/// Copies our own tests to where the servers' account can read them, which may not be so in a checkout.
-fn own_tests(work: &Path) -> Result<PathBuf> {
-    let target = work.join("own");
-    remove_dir(&target)?;
-    for part in ["", "sql", "expected"] {
-        let (from, to) = (Path::new(OWN).join(part), target.join(part));
-        fs::create_dir_all(&to).map_err(|e| Failure::file(&to, "create", &e))?;
-        for entry in fs::read_dir(&from).map_err(|e| Failure::file(&from, "list", &e))? {
-            let path = entry.map_err(|e| Failure::file(&from, "list", &e))?.path();
-            if path.is_file() {
-                let copy = to.join(path.file_name().unwrap_or_default());
-                fs::copy(&path, &copy).map_err(|e| Failure::file(&path, "copy", &e))?;
-            }
-        }
-    }
-    Ok(target)
+        source,
+        tests,
+        settings,
+    })
 }
 
 /// The servers of a run; they are stopped when it ends, however it ends.
@@ -88,13 +114,13 @@ struct Servers {
 }
 
 impl Servers {
-    fn start(stage: &Stage<'_>, dir: &Path, bar: &Bar) -> Result<Self> {
+    fn start(stage: &Stage<'_>, dir: &Path, more: &str, bar: &Bar) -> Result<Self> {
         let sockets = account::short_dir("regress");
         let at = |name: &str, port| {
             Cluster::at(&stage.installation, &stage.account, &dir.join(name), &sockets.join(name), port)
         };
         let servers = Self { primary: at("primary", 5432)?, standby: at("standby", 5433)?, sockets: sockets.clone() };
-        let settings = format!("{SETTINGS}{}", stage.order.access_method.server_settings());
+        let settings = format!("{SETTINGS}{}{more}", stage.order.access_method.server_settings());
         bar.note("making a cluster");
         // Servers of a run that was broken off still run.
         servers.end();
@@ -133,21 +159,28 @@ impl Drop for Servers {
 
 /// Runs the suite and prints what it showed.
 pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
-    let plan = plan(suite);
-    let source = if suite == Suite::Own { own_tests(&stage.order.work)? } else { stage.source.suite(plan.dir) };
-    let tests = scheduled(&source.join(plan.schedule))?;
-    let chosen = chosen(stage, suite, &tests)?;
+    let plan = plan(stage, suite)?;
+    let tests = match &plan.tests {
+        Tests::Schedule(path) => scheduled(path)?,
+        Tests::Variable(name) => variable(&plan.source.join("Makefile"), name)?,
+    };
+    let mut chosen = chosen(stage, suite, &tests)?;
+    if chosen.is_empty() && matches!(plan.tests, Tests::Variable(_)) {
+        chosen.clone_from(&tests);
+    }
     let title = format!("{} on {}", suite.name(), stage.order.access_method.name());
     let bar = Bar::new(&title, if chosen.is_empty() { tests.len() } else { chosen.len() });
 
     let dir = stage.order.work.join("run").join(suite.name());
-    let servers = Servers::start(stage, &dir, &bar)?;
+    let servers = Servers::start(stage, &dir, &plan.settings, &bar)?;
+    let source = own::with_named_places(stage, suite, plan.source, &dir, &bar)?;
     create_database(stage, &servers.primary, plan.database)?;
     let output = dir.join("output");
     stage.account.make_dir(&output)?;
 
     let mut results: Vec<(String, bool)> = Vec::new();
-    let mut command = stage.account.command(&stage.installation.test_drivers()?.join(plan.dir).join(plan.driver));
+    let mut command =
+        stage.account.command(&stage.installation.test_drivers()?.join(plan.driver_dir).join(plan.driver));
     command.arg(format!("--bindir={}", stage.installation.bin_dir.display()));
     command.arg(format!("--inputdir={}", source.display()));
     command.arg(format!("--outputdir={}", output.display()));
@@ -157,8 +190,10 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
     command.arg(format!("--dbname={}", plan.database));
     command.arg(format!("--max-concurrent-tests={CONCURRENT_MAX}"));
     command.args(["--use-existing", "--no-locale", "--encoding=UTF8", "--user=postgres"]);
-    if chosen.is_empty() {
-        command.arg(format!("--schedule={}", source.join(plan.schedule).display()));
+    if let Tests::Schedule(path) = &plan.tests
+        && chosen.is_empty()
+    {
+        command.arg(format!("--schedule={}", path.display()));
     }
     command.args(&chosen);
     // In the one place where the account may write; tests leave core files and the like where they run.
@@ -261,6 +296,18 @@ pub(super) fn scheduled(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).map_err(|e| Failure::file(path, "read", &e))?;
     let groups = text.lines().filter_map(|line| line.strip_prefix("test:"));
     Ok(groups.flat_map(str::split_whitespace).map(str::to_owned).collect())
+}
+
+/// The words of a variable in a Makefile.
+fn variable(path: &Path, name: &str) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).map_err(|e| Failure::file(path, "read", &e))?;
+    let joined = text.replace("\\\n", " ");
+    let assigned = joined.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
+    let words: Vec<String> = assigned.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() {
+        return Err(Failure::new(format!("\"{}\" sets no {name}", path.display())));
+    }
+    Ok(words)
 }
 
 /// Makes the database of a suite, as `pg_regress` would, with the access method as its default.

@@ -36,8 +36,8 @@ pub(super) fn test(stage: &Stage<'_>, suite: Suite, name: &str, files: &Files) -
         return Judgement::Failed(vec!["it left no output".to_owned()]);
     };
     let sql = read(&files.source.join("sql").join(format!("{name}.sql"))).unwrap_or_default();
-    let script = if suite == Suite::Isolation { Script::Spec } else { Script::Sql(&sql) };
-    let listed = stage.expected.of(suite.name(), name);
+    let script = if suite.is_isolation() { Script::Spec } else { Script::Sql(&sql) };
+    let listed = stage.expected.of(suite.name(), name, stage.order.update_in_place);
     let place_columns = listed.map(|l| l.columns.as_slice()).unwrap_or_default();
     let rules = Rules { access_method: stage.order.access_method.name(), place_columns };
 
