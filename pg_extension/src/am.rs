@@ -16,6 +16,8 @@ pub mod planner;
 pub mod relation;
 pub mod sample;
 pub mod scan;
+pub mod shrink;
+pub mod sign;
 pub mod slot;
 pub mod speculative;
 pub mod vacuum;

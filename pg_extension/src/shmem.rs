@@ -43,6 +43,8 @@ pub struct NumberSlot {
     pub rows: AtomicU64,
     /// Bytes that a heap takes for them.
     pub bytes: AtomicU64,
+    /// Blocks whose rows everybody saw alike when VACUUM came last.
+    pub visible: AtomicU64,
 }
 
 /// Words shared by all processes of the server.

@@ -9,12 +9,14 @@
 use std::collections::{BTreeSet, HashSet};
 
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, VacOptValue};
+use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, RelFileNode, VacOptValue};
 use ssd_engine::base::ids::{TreeId, TxnId};
 
-use super::relation::tree_of;
+use super::relation::{is_logged, tree_of};
+use super::shrink;
 use crate::error::OrRaise;
 use crate::link;
+use crate::wal;
 use crate::ops::groups::{Groups, is_seen_by_all};
 use crate::ops::tid::Tid;
 use crate::ops::{numbers, read};
@@ -35,11 +37,14 @@ struct Alive {
     recently_dead: u64,
     /// Who rolled back and has left versions behind.
     aborted: BTreeSet<TxnId>,
+    /// Whose entries go, while standbys have not been told that they go.
+    untold: Option<RelFileNode>,
 }
 
 impl Alive {
-    fn count(tree: TreeId, oldest: TxnId) -> Self {
+    fn count(tree: TreeId, oldest: TxnId, untold: Option<RelFileNode>) -> Self {
         let mut alive = Self {
+            untold,
             tree,
             oldest,
             blocks: Vec::new(),
@@ -77,6 +82,20 @@ impl Alive {
         alive
     }
 
+    /// Whether no row is left.
+    const fn is_empty(&self) -> bool {
+        self.live + self.recently_dead == 0
+    }
+
+    /// Whether the entry for `tid` may go. Tells standbys before the first one does.
+    fn is_removable(&mut self, tid: &pg_sys::ItemPointerData) -> bool {
+        let is_dead = self.is_dead(tid);
+        if is_dead && let Some(node) = self.untold.take() {
+            wal::log_conflict(&node, self.oldest);
+        }
+        is_dead
+    }
+
     fn is_dead(&self, tid: &pg_sys::ItemPointerData) -> bool {
         let Some(Tid { root, .. }) = Tid::decode(tid) else { return true };
         let bits = self.blocks.get(root.block as usize).copied().unwrap_or(0);
@@ -92,7 +111,7 @@ impl Alive {
 #[pg_guard]
 unsafe extern "C-unwind" fn entry_is_dead(tid: ItemPointer, alive: *mut std::ffi::c_void) -> bool {
     // SAFETY: called with what `vacuum` gave.
-    unsafe { (*alive.cast::<Alive>()).is_dead(&*tid) }
+    unsafe { (*alive.cast::<Alive>()).is_removable(&*tid) }
 }
 
 /// How far transaction ids are settled by a vacuum.
@@ -136,8 +155,8 @@ pub unsafe extern "C-unwind" fn vacuum(
         let tree = tree_of(rel);
         let limits = Limits::of(rel, &*params);
         let oldest = widen(limits.oldest);
-        let mut alive = Alive::count(tree, oldest);
-        let all_blocks = numbers::extent(link::lsm(), tree).or_raise().blocks;
+        let before = numbers::extent(link::lsm(), tree).or_raise();
+        let mut alive = Alive::count(tree, oldest, is_logged(rel).then(|| (*rel).rd_node));
         aborted::remember(&alive.aborted).or_raise();
         let (mut count, mut indexes) = (0, std::ptr::null_mut());
         pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut indexes);
@@ -153,13 +172,20 @@ pub unsafe extern "C-unwind" fn vacuum(
             vacuum_index(index, strategy, &mut alive, cleans);
         }
         pg_sys::vac_close_indexes(count, indexes, pg_sys::NoLock as i32);
+        let shrinks = (*params).truncate != VacOptValue::VACOPTVALUE_DISABLED;
+        let mut all_blocks = numbers::extent(link::lsm(), tree).or_raise().blocks;
+        if alive.is_empty() && shrinks && (cleans || count == 0) && shrink::empty_if_unused(rel, before, oldest) {
+            all_blocks = 0;
+        }
         let blocks = all_blocks.min(u64::from(u32::MAX - 1)) as u32;
+        // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
+        let visible = u64::from(blocks).min(before.blocks).saturating_sub(alive.unsettled.len() as u64);
+        numbers::note_visible(link::writer().store.lsm(), tree, visible).or_raise();
         pg_sys::vac_update_relstats(
             rel,
             blocks,
             alive.live as f64,
-            // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
-            blocks.saturating_sub(alive.unsettled.len() as u32),
+            visible as u32,
             count > 0,
             limits.freeze,
             limits.multi,
