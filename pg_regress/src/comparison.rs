@@ -10,6 +10,8 @@
 //! 2. Rows are permuted only for a statement that returns rows and has no ORDER BY ([`statement`]).
 //! 3. A value counts as a place only in a column that is named for the test, and only if both sides look like one.
 //! 4. Rows may be added, never missing, and only rows that name the access method.
+//! 5. What a statement *does* may depend on the row that it meets first. Then it is kept word for word, with all others of the
+//!    test that print something else therefore, and nothing but that is accepted.
 //!
 //! Pure: texts in, a verdict out.
 
@@ -43,6 +45,8 @@ pub enum Kind {
     PhysicalPlace,
     /// A list of access methods, or of what depends on them, has one more.
     AccessMethodListed,
+    /// Another row is met first, and what follows from that is the recorded outcome.
+    RowMetFirst,
 }
 
 impl Kind {
@@ -52,6 +56,7 @@ impl Kind {
             Self::RowOrder => "row_order",
             Self::PhysicalPlace => "physical_place",
             Self::AccessMethodListed => "access_method_listed",
+            Self::RowMetFirst => "row_met_first",
         }
     }
 }
@@ -63,6 +68,8 @@ pub struct Rules<'r> {
     pub access_method: &'r str,
     /// Columns with ctids or sizes.
     pub place_columns: &'r [String],
+    /// What those statements print, with their echo, for which another row is met first.
+    pub outcome: Option<&'r str>,
 }
 
 /// What was found.
@@ -70,34 +77,57 @@ pub struct Rules<'r> {
 pub enum Verdict {
     /// All differences are of these kinds; none when the texts are equal.
     Explained(BTreeSet<Kind>),
-    /// There are other differences: one entry for each statement that has one.
-    Different(Vec<String>),
+    /// There are other differences.
+    Different(Differences),
+}
+
+/// Statements whose difference nothing explains.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// One entry for each.
+    pub places: Vec<String>,
+    /// What they printed, with their echo.
+    pub text: String,
+}
+
+impl Differences {
+    fn of(place: String) -> Self {
+        Self { places: vec![place], text: String::new() }
+    }
 }
 
 /// Compares two outputs of one script.
 pub fn compare(expected: &str, actual: &str, script: Script<'_>, rules: Rules<'_>) -> Verdict {
     let (expected, actual) = match (transcript::read(expected, script), transcript::read(actual, script)) {
         (Ok(expected), Ok(actual)) => (expected, actual),
-        (Err(why), _) => return Verdict::Different(vec![format!("expected output: {why}")]),
-        (_, Err(why)) => return Verdict::Different(vec![format!("output: {why}")]),
+        (Err(why), _) => return Verdict::Different(Differences::of(format!("expected output: {why}"))),
+        (_, Err(why)) => return Verdict::Different(Differences::of(format!("output: {why}"))),
     };
     let mut kinds = BTreeSet::new();
-    let mut different = Vec::new();
+    let mut different = Differences::default();
     for (e, a) in expected.iter().zip(&actual) {
         if e.echo != a.echo {
             // From here on the two ran different statements: whatever follows says nothing new.
-            different.push(format!("line {}: `{}` where `{}` was expected", a.line, a.title(), e.title()));
+            different.places.push(format!("line {}: `{}` where `{}` was expected", a.line, a.title(), e.title()));
             return Verdict::Different(different);
         }
         match explain(e, a, rules) {
             Some(found) => kinds.extend(found),
-            None => different.push(format!("line {}: {}", a.line, a.title())),
+            None => {
+                different.places.push(format!("line {}: {}", a.line, a.title()));
+                different.text.extend(a.lines().flat_map(|line| [line, "\n"]));
+            }
         }
     }
     if expected.len() != actual.len() {
-        different.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
+        different.places.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
+        return Verdict::Different(different);
     }
-    if different.is_empty() { Verdict::Explained(kinds) } else { Verdict::Different(different) }
+    if !different.places.is_empty() && rules.outcome == Some(&different.text) {
+        kinds.insert(Kind::RowMetFirst);
+        different = Differences::default();
+    }
+    if different.places.is_empty() { Verdict::Explained(kinds) } else { Verdict::Different(different) }
 }
 
 /// The kinds that explain how two outputs of one statement differ.
@@ -105,7 +135,7 @@ fn explain(expected: &Segment<'_>, actual: &Segment<'_>, rules: Rules<'_>) -> Op
     if expected.output == actual.output {
         return Some(BTreeSet::new());
     }
-    let order_is_open = expected.order_is_open && actual.order_is_open;
+    let open = expected.open.and(actual.open);
     let (mut left, mut right) = (printed::items(&expected.output), printed::items(&actual.output));
     if left.len() != right.len() {
         return added_only(&left, &right, rules).then(|| BTreeSet::from([Kind::AccessMethodListed]));
@@ -113,15 +143,15 @@ fn explain(expected: &Segment<'_>, actual: &Segment<'_>, rules: Rules<'_>) -> Op
     let mut kinds = BTreeSet::new();
     let differ_beside_tables =
         left.iter().zip(&right).any(|(l, r)| l != r && !matches!((l, r), (Item::Table(_), Item::Table(_))));
-    if order_is_open && differ_beside_tables {
-        sort_runs(&mut left, expected.is_copy);
-        sort_runs(&mut right, expected.is_copy);
+    if open.visits && differ_beside_tables {
+        sort_runs(&mut left, expected.is_copy && open.rows);
+        sort_runs(&mut right, expected.is_copy && open.rows);
         kinds.insert(Kind::RowOrder);
     }
     for (l, r) in left.iter().zip(&right) {
         match (l, r) {
             (l, r) if l == r => {}
-            (Item::Table(l), Item::Table(r)) => kinds.extend(explain_table(l, r, order_is_open, rules)?),
+            (Item::Table(l), Item::Table(r)) => kinds.extend(explain_table(l, r, open.rows, rules)?),
             _ => return None,
         }
     }
