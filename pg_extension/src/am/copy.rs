@@ -66,7 +66,7 @@ pub fn rows(from: TreeId, to: TreeId, logged: bool) {
 
 /// Copies all trees of one database to another, which has the same files: they name the old trees until now.
 pub fn database(from: pg_sys::Oid, to: pg_sys::Oid) {
-    let lsm = link::writer().store.lsm();
+    let lsm = link::lsm();
     let (old, new) = (trees_of_database(from), trees_of_database(to));
     let range = TreeId(old.start)..TreeId(old.end);
     let mut all: BTreeSet<_> = trees::with_entries(lsm, range.clone()).or_raise().into_iter().collect();
