@@ -123,7 +123,7 @@ pub fn compare(expected: &str, actual: &str, script: Script<'_>, rules: Rules<'_
         different.places.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
         return Verdict::Different(different);
     }
-    if !different.places.is_empty() && rules.outcome == Some(&different.text) {
+    if !different.places.is_empty() && rules.outcome == Some(different.text.as_str()) {
         kinds.insert(Kind::RowMetFirst);
         different = Differences::default();
     }

@@ -30,6 +30,8 @@ const MAGIC: [u8; 8] = *b"ssdlsm\0\x01";
 const AT: usize = 24;
 /// Bytes of the contents.
 const LEN: usize = 16;
+/// `InvalidSubTransactionId`.
+const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 const PAGE: usize = pg_sys::BLCKSZ as usize;
 const HINT: &str = "pg_upgrade and copies of single files do not bring the rows of ssdlsm tables: restore the whole data \
     directory, with its folder \"ssdlsm\", or load a dump. DROP TABLE and TRUNCATE give up what was in the table.";
@@ -260,8 +262,7 @@ unsafe fn log_is_needed() -> bool {
 unsafe fn needs_wal(rel: Relation) -> bool {
     // SAFETY: the relation is open.
     unsafe {
-        let is_new = (*rel).rd_createSubid != pg_sys::InvalidSubTransactionId
-            || (*rel).rd_firstRelfilenodeSubid != pg_sys::InvalidSubTransactionId;
+        let is_new = (*rel).rd_createSubid != NO_SUBTRANSACTION || (*rel).rd_firstRelfilenodeSubid != NO_SUBTRANSACTION;
         is_logged(rel) && (log_is_needed() || !is_new)
     }
 }

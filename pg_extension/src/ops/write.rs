@@ -82,8 +82,7 @@ impl Moved {
             KEY_LEN => Some(Root::from_key(key).ok_or_else(bad)?),
             _ => return Err(bad()),
         };
-        let moved =
-            Self { to, key_changed: flags & KEY_CHANGED != 0, other_partition: flags & OTHER_PARTITION != 0 };
+        let moved = Self { to, key_changed: flags & KEY_CHANGED != 0, other_partition: flags & OTHER_PARTITION != 0 };
         Ok((moved, combined))
     }
 }

@@ -30,8 +30,13 @@ pub struct Segment<'t> {
 }
 
 impl<'t> Segment<'t> {
-    const EMPTY: Segment<'static> =
-        Segment { echo: Vec::new(), output: Vec::new(), line: 1, open: Open { rows: false, visits: false }, is_copy: false };
+    const EMPTY: Segment<'static> = Segment {
+        echo: Vec::new(),
+        output: Vec::new(),
+        line: 1,
+        open: Open { rows: false, visits: false },
+        is_copy: false,
+    };
 
     /// All its lines, as they were printed.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &'t str> {
@@ -97,12 +102,7 @@ fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
         let starts = line.starts_with("step ") || line.starts_with("starting permutation:");
         match segments.last_mut() {
             Some(segment) if !starts => segment.output.push(line),
-            _ => segments.push(Segment {
-                echo: vec![line],
-                output: Vec::new(),
-                line: index + 2,
-                ..Segment::EMPTY
-            }),
+            _ => segments.push(Segment { echo: vec![line], output: Vec::new(), line: index + 2, ..Segment::EMPTY }),
         }
     }
     for segment in &mut segments {
