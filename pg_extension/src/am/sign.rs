@@ -96,7 +96,7 @@ pub unsafe fn forget(rel: Relation) {
 pub unsafe fn check(rel: Relation) {
     // SAFETY: guarded; the caller's promise.
     unsafe {
-        let blocks = pg_sys::smgrnblocks(pg_sys::RelationGetSmgr(rel), ForkNumber::MAIN_FORKNUM);
+        let blocks = blocks_of(rel);
         if blocks == 0 {
             return remember(rel, false);
         }
@@ -116,23 +116,35 @@ pub unsafe fn check(rel: Relation) {
             None => error::fail_with_detail(
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
                 format!("the file of table \"{name}\" is not one of an ssdlsm table"),
-                format!("The first page of {file} does not name a tree of rows."),
+                format!("The first page of its {file} does not name a tree of rows."),
                 HINT,
             ),
             Some(sign) if sign != Sign::of(node) => error::fail_with_detail(
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
                 format!("the file of table \"{name}\" belongs to another table"),
-                format!("{file} names file {} of database {}.", sign.number, sign.database),
+                format!("Its {file} names file {} of database {}.", sign.number, sign.database),
                 HINT,
             ),
             Some(_) if !numbers::is_known(link::lsm(), tree_of_node(node)).or_raise() => error::fail_with_detail(
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
                 format!("the rows of table \"{name}\" are missing"),
-                format!("{file} is there, and the engine in \"ssdlsm\" does not know the table."),
+                format!("Its {file} is there, and the engine in \"ssdlsm\" does not know the table."),
                 HINT,
             ),
             Some(_) => remember(rel, true),
         }
+    }
+}
+
+/// Blocks of the main fork's file.
+unsafe fn blocks_of(rel: Relation) -> pg_sys::BlockNumber {
+    // SAFETY: guarded; the relation is open. `RelationGetSmgr` of the server.
+    unsafe {
+        if (*rel).rd_smgr.is_null() {
+            let storage = pg_sys::smgropen((*rel).rd_node, (*rel).rd_backend);
+            pg_sys::smgrsetowner(&raw mut (*rel).rd_smgr, storage);
+        }
+        pg_sys::smgrnblocks((*rel).rd_smgr, ForkNumber::MAIN_FORKNUM)
     }
 }
 
@@ -156,7 +168,7 @@ unsafe fn make_now(rel: Relation) {
     // SAFETY: guarded; the caller's promise. An error in the critical section is a panic of the server.
     unsafe {
         pg_sys::LockRelationForExtension(rel, pg_sys::ExclusiveLock as i32);
-        let blocks = pg_sys::smgrnblocks(pg_sys::RelationGetSmgr(rel), ForkNumber::MAIN_FORKNUM);
+        let blocks = blocks_of(rel);
         let block = if blocks == 0 { pg_sys::InvalidBlockNumber } else { 0 };
         let mode = pg_sys::ReadBufferMode::RBM_NORMAL;
         let buffer = pg_sys::ReadBufferExtended(rel, ForkNumber::MAIN_FORKNUM, block, mode, std::ptr::null_mut());
