@@ -45,6 +45,8 @@ pub struct NumberSlot {
     pub bytes: AtomicU64,
     /// Blocks whose rows everybody saw alike when VACUUM came last.
     pub visible: AtomicU64,
+    /// Blocks when the server counted the rows last.
+    pub counted: AtomicU64,
 }
 
 /// Words shared by all processes of the server.

@@ -5,6 +5,9 @@ use pgrx::pg_sys::{self, BlockNumber, ScanDirection, TableScanDesc, TupleTableSl
 use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::scan::{advance, state};
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::numbers;
 
 /// Begins with a block.
 #[pg_guard]
@@ -17,6 +20,9 @@ pub unsafe extern "C-unwind" fn next_block(
     unsafe {
         let state = state(scan);
         state.snapshot = Snapshot::Now;
+        if state.block.replace(block).is_none() {
+            numbers::note_counted(link::writer().store.lsm(), state.tree, None).or_raise();
+        }
         state.restart_blocks(block..block + 1);
         true
     }

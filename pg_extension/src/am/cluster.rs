@@ -87,6 +87,7 @@ pub unsafe extern "C-unwind" fn copy(
             copier.copy_rest(done);
         }
         copier.batch.write(lsm, copier.logged).or_raise();
+        numbers::note_counted(lsm, copier.to, None).or_raise();
         *tuples = copier.live;
         *vacuumed = copier.vacuumed;
         *recently_dead = copier.recently_dead;

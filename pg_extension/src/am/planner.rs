@@ -73,8 +73,12 @@ pub unsafe extern "C-unwind" fn estimate_size(
             heap_pages = GUESSED_PAGES;
         }
         *pages = heap_pages.min(u64::from(u32::MAX - 1)) as BlockNumber;
+        // Somebody has written what `pg_relation_size` says, which is one page for any number of rows.
+        let is_by_file = class.relpages == 1 && extent.counted == 0 && extent.blocks > 1;
         *tuples = if heap_pages == 0 {
             0.0
+        } else if class.reltuples >= 0.0 && is_by_file {
+            f64::from(class.reltuples)
         } else if class.reltuples >= 0.0 && class.relpages > 0 {
             // Rows per block are what was counted last; blocks are those of now.
             (f64::from(class.reltuples) / f64::from(class.relpages) * extent.blocks as f64).round_ties_even()

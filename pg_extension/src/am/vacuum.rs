@@ -180,7 +180,7 @@ pub unsafe extern "C-unwind" fn vacuum(
         let blocks = all_blocks.min(u64::from(u32::MAX - 1)) as u32;
         // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
         let visible = u64::from(blocks).min(before.blocks).saturating_sub(alive.unsettled.len() as u64);
-        numbers::note_visible(link::writer().store.lsm(), tree, visible).or_raise();
+        numbers::note_counted(link::writer().store.lsm(), tree, Some(visible)).or_raise();
         pg_sys::vac_update_relstats(
             rel,
             blocks,

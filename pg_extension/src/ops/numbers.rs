@@ -52,6 +52,8 @@ pub struct Extent {
     pub bytes: u64,
     /// Blocks whose rows everybody saw alike when VACUUM came last.
     pub visible: u64,
+    /// Blocks when the server counted the rows last; 0 when it never has.
+    pub counted: u64,
 }
 
 impl Extent {
@@ -107,7 +109,7 @@ fn entry(lsm: &Lsm, tree: TreeId) -> Result<Option<Extent>> {
         let word = |at: usize| {
             value.get(8 * at..8 * at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes)
         };
-        Extent { blocks: word(0), rows: word(1), bytes: word(2), visible: word(3) }
+        Extent { blocks: word(0), rows: word(1), bytes: word(2), visible: word(3), counted: word(4) }
     }))
 }
 
@@ -123,9 +125,9 @@ pub fn is_known(lsm: &Lsm, tree: TreeId) -> Result<bool> {
     Ok(entry(lsm, tree)?.is_some())
 }
 
-fn store(lsm: &Lsm, tree: TreeId, Extent { blocks, rows, bytes, visible }: Extent) -> Result<()> {
+fn store(lsm: &Lsm, tree: TreeId, Extent { blocks, rows, bytes, visible, counted }: Extent) -> Result<()> {
     let mut batch = Batch::default();
-    let value = [blocks, rows, bytes, visible].map(u64::to_le_bytes).concat();
+    let value = [blocks, rows, bytes, visible, counted].map(u64::to_le_bytes).concat();
     batch.op(Kind::Put, &key_of(tree), &value);
     batch.write(lsm, true)
 }
@@ -153,8 +155,14 @@ impl NumberSlot {
 
     fn extent(&self) -> Extent {
         let (block, slot, _) = self.get();
-        let (rows, bytes) = (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        Extent { blocks: block + u64::from(slot > 0), rows, bytes, visible: self.visible.load(Ordering::Relaxed) }
+        let load = |word: &std::sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
+        Extent {
+            blocks: block + u64::from(slot > 0),
+            rows: load(&self.rows),
+            bytes: load(&self.bytes),
+            visible: load(&self.visible),
+            counted: load(&self.counted),
+        }
     }
 
     fn count(&self, rows: u64, bytes: u64) {
@@ -168,6 +176,7 @@ impl NumberSlot {
         self.reserved.store(extent.blocks, Ordering::Relaxed);
         self.count(extent.rows, extent.bytes);
         self.visible.store(extent.visible, Ordering::Relaxed);
+        self.counted.store(extent.counted, Ordering::Relaxed);
     }
 }
 
@@ -195,7 +204,7 @@ pub fn take(lsm: &Lsm, tree: TreeId, sizes: impl Iterator<Item = Size>) -> Resul
         let words = slot_of(lsm, tree)?;
         let (mut block, mut slot, mut free) = words.get();
         let mut places = Vec::new();
-        let Extent { mut rows, bytes: mut total, visible, .. } = words.extent();
+        let Extent { mut rows, bytes: mut total, visible, counted, .. } = words.extent();
         let mut rooms = Batch::default();
         for Size { bytes, keep_free } in sizes {
             if slot == SLOTS || (slot > 0 && free < bytes + keep_free) {
@@ -210,7 +219,7 @@ pub fn take(lsm: &Lsm, tree: TreeId, sizes: impl Iterator<Item = Size>) -> Resul
         }
         if block >= words.reserved.load(Ordering::Relaxed) {
             let upto = block + 1 + (block / 4).clamp(RESERVE_MIN, RESERVE_MAX);
-            store(lsm, tree, Extent { blocks: upto, rows, bytes: total, visible })?;
+            store(lsm, tree, Extent { blocks: upto, rows, bytes: total, visible, counted })?;
             words.reserved.store(upto, Ordering::Relaxed);
         }
         rooms.write(lsm, true)?;
@@ -323,18 +332,21 @@ pub fn copy(lsm: &Arc<Lsm>, from: TreeId, to: TreeId) -> Result<()> {
     })
 }
 
-/// Notes in how many blocks everybody sees the rows alike.
+/// Notes that the server counts the rows now, and, when VACUUM does, in how many blocks everybody sees them alike.
 ///
 /// # Errors
 /// I/O of the engine.
-pub fn note_visible(lsm: &Lsm, tree: TreeId, visible: u64) -> Result<()> {
+pub fn note_counted(lsm: &Lsm, tree: TreeId, visible: Option<u64>) -> Result<()> {
     Lock::Numbers(part(tree)).with(|| {
         let words = slot_of(lsm, tree)?;
-        let blocks = words.reserved.load(Ordering::Relaxed);
-        if blocks == 0 || words.visible.swap(visible, Ordering::Relaxed) == visible {
+        let (old, blocks) = (words.extent(), words.reserved.load(Ordering::Relaxed));
+        let new = Extent { counted: old.blocks, visible: visible.unwrap_or(old.visible), ..old };
+        if blocks == 0 || new == old {
             return Ok(());
         }
-        store(lsm, tree, Extent { blocks, ..words.extent() })
+        words.visible.store(new.visible, Ordering::Relaxed);
+        words.counted.store(new.counted, Ordering::Relaxed);
+        store(lsm, tree, Extent { blocks, ..new })
     })
 }
 
