@@ -3,7 +3,7 @@ CREATE TABLE clustered (id int PRIMARY KEY, key int, wide text, gone int);
 ALTER TABLE clustered ALTER COLUMN wide SET STORAGE EXTERNAL;
 CREATE INDEX clustered_key ON clustered (key);
 CREATE INDEX clustered_half ON clustered ((key % 10), id);
-INSERT INTO clustered SELECT i, (i * 7919) % 1000, CASE WHEN i % 100 = 0 THEN repeat('w' || i, 3000) END, i
+INSERT INTO clustered SELECT i, (i * 7919) % 1000, CASE WHEN i % 100 = 7 THEN repeat('w' || i, 3000) END, i
     FROM generate_series(1, 1000) i;
 UPDATE clustered SET gone = gone + 1 WHERE id % 3 = 0;
 DELETE FROM clustered WHERE id % 5 = 0;

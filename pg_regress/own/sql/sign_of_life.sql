@@ -139,7 +139,9 @@ SELECT try('ANALYZE upgraded');
 SELECT try('CREATE INDEX ON upgraded (a)');
 SELECT try('ALTER TABLE upgraded ADD COLUMN b int DEFAULT random()');
 SELECT try('SELECT * FROM strange');
+\set VERBOSITY terse
 VACUUM strange;
+\set VERBOSITY default
 -- A page that a crash has left empty is as none.
 SELECT try('SELECT * FROM torn');
 INSERT INTO torn VALUES (1);
