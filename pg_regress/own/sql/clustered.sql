@@ -30,7 +30,7 @@ SELECT * FROM is_in_order('id');
 RESET enable_sort;
 -- In a transaction that has changed rows itself.
 BEGIN;
-UPDATE clustered SET key = -key WHERE id % 2 = 0;
+UPDATE clustered SET key = -key - 1 WHERE id % 2 = 0;
 SAVEPOINT s;
 DELETE FROM clustered WHERE id < 100;
 ROLLBACK TO s;
