@@ -5,4 +5,4 @@ CREATE FUNCTION ssdlsm_handler(internal) RETURNS table_am_handler
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'ssdlsm_handler';
 
 CREATE ACCESS METHOD ssdlsm TYPE TABLE HANDLER ssdlsm_handler;
-COMMENT ON ACCESS METHOD ssdlsm IS 'table access method over a log-structured merge engine';
+COMMENT ON ACCESS METHOD ssdlsm IS 'LSM tree table access method';

@@ -20,6 +20,8 @@ pub mod progress;
 pub mod relation;
 pub mod sample;
 pub mod scan;
+pub mod shrink;
+pub mod sign;
 pub mod slot;
 pub mod speculative;
 pub mod vacuum;

@@ -85,6 +85,12 @@ pub fn fail(code: PgSqlErrorCode, message: impl Into<String>, hint: &str) -> ! {
     unreachable!("an error does not return")
 }
 
+/// Raises an error with a detail and a hint.
+pub fn fail_with_detail(code: PgSqlErrorCode, message: impl Into<String>, detail: String, hint: &str) -> ! {
+    ErrorReport::new(code, message.into(), "ssdlsm").set_detail(detail).set_hint(hint).report(PgLogLevel::ERROR);
+    unreachable!("an error does not return")
+}
+
 /// Takes the value out of an engine result, or raises its error.
 pub trait OrRaise<T> {
     /// The value.

@@ -74,6 +74,10 @@ pub struct NumberSlot {
     pub rows: AtomicU64,
     /// Bytes that a heap takes for them.
     pub bytes: AtomicU64,
+    /// Blocks whose rows everybody saw alike when VACUUM came last.
+    pub visible: AtomicU64,
+    /// Blocks when the server counted the rows last.
+    pub counted: AtomicU64,
 }
 
 /// Words shared by all processes of the server.

@@ -4,6 +4,9 @@
 //! applies it unless files have it already; equal key and sequence number is the same entry, so that twice is once. Where changes
 //! are to be decoded, a [note] stands between the two.
 //!
+//! A record of a conflict says that index entries or rows go which snapshots older than a transaction may want: standbys cancel
+//! queries that have such snapshots, as they do for a heap.
+//!
 //! Two ways in which a checkpoint could complete without the guardian are closed here: `cleanup` runs before the checkpoint at
 //! the end of recovery, and the wrapped replay of checkpoint records runs before each restartpoint that rests on it.
 
@@ -14,7 +17,7 @@ use std::ffi::c_char;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
-use ssd_engine::base::ids::{Lsn, SeqNo};
+use ssd_engine::base::ids::{Lsn, SeqNo, TxnId};
 use ssd_engine::base::key::split_full_key;
 use ssd_engine::lsm::hosted::Placed;
 
@@ -22,6 +25,7 @@ use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
 use crate::ops::trees;
+use crate::xact::ids::narrow;
 use note::Note;
 
 /// The resource manager's number.
@@ -30,6 +34,9 @@ pub const RMGR: u8 = 138;
 const BATCH: u8 = 0x10;
 /// A batch of the engine, with a note for logical decoding before it.
 const CHANGE: u8 = 0x20;
+/// A conflict with snapshots of standbys: tablespace, database, file, and the newest transaction whose end they must have seen (4
+/// bytes each, little-endian).
+const CONFLICT: u8 = 0x30;
 /// The resource manager of checkpoints.
 const RM_XLOG_ID: usize = 0;
 const XLOG_CHECKPOINT_SHUTDOWN: u8 = 0x00;
@@ -82,6 +89,38 @@ pub fn log_and_insert(placed: Placed<'_>, note: &[u8]) -> Lsn {
     }
 }
 
+/// Logs that what goes from the table of `node` may be wanted by snapshots that are not newer than all transactions before `oldest`.
+pub fn log_conflict(node: &pg_sys::RelFileNode, oldest: TxnId) {
+    let newest_end = u32::from(narrow(TxnId(oldest.0.saturating_sub(1))));
+    let words = [u32::from(node.spcNode), u32::from(node.dbNode), u32::from(node.relNode), newest_end];
+    let bytes = words.map(u32::to_le_bytes).concat();
+    // SAFETY: the bytes live until the record is in.
+    unsafe {
+        pg_sys::XLogBeginInsert();
+        pg_sys::XLogRegisterData(bytes.as_ptr().cast_mut().cast(), bytes.len() as i32);
+        externs::guarded(|| externs::XLogInsert(RMGR, CONFLICT));
+    }
+}
+
+/// Cancels the queries of a standby that a conflict is about.
+fn resolve_conflict(data: &[u8]) {
+    let words: Vec<u32> = data.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
+    let &[tablespace, database, file, newest_end] = &words[..] else {
+        pgrx::error!("ssdlsm: a conflict in the log has another length");
+    };
+    let node = pg_sys::RelFileNode {
+        spcNode: pg_sys::Oid::from(tablespace),
+        dbNode: pg_sys::Oid::from(database),
+        relNode: pg_sys::Oid::from(file),
+    };
+    // SAFETY: a variable of this process; the call is guarded.
+    unsafe {
+        if pg_sys::standbyState >= pg_sys::HotStandbyState::STANDBY_SNAPSHOT_PENDING {
+            pg_sys::ResolveRecoveryConflictWithSnapshot(pg_sys::TransactionId::from_inner(newest_end), node);
+        }
+    }
+}
+
 /// The main data of the record that `reader` stands on, with its info byte and position.
 unsafe fn record<'r>(reader: *mut pg_sys::XLogReaderState) -> (u8, &'r [u8], u64) {
     // SAFETY: a record was read before it is replayed or described.
@@ -113,6 +152,10 @@ unsafe extern "C-unwind" fn startup() {
 unsafe extern "C-unwind" fn redo(reader: *mut pg_sys::XLogReaderState) {
     // SAFETY: called by replay.
     let (info, data, at) = unsafe { record(reader) };
+    if info == CONFLICT {
+        resolve_conflict(data);
+        return;
+    }
     let Some((first, batch)) = batch_of(info, data) else {
         pgrx::error!("ssdlsm: record of an unknown kind {info} in the log");
     };
@@ -153,13 +196,19 @@ unsafe extern "C-unwind" fn desc(buf: pg_sys::StringInfo, reader: *mut pg_sys::X
     // SAFETY: called with a record and a string to append to.
     unsafe {
         let (info, data, _) = record(reader);
-        let Some((first, batch)) = batch_of(info, data) else { return };
-        let count = ssd_engine::format::batch::ops(batch).count();
-        let mut text = format!("first {} operations {count} bytes {}", first.0, batch.len());
-        if let Some((note, _)) = data.get(8..).and_then(Note::decode).filter(|_| info == CHANGE) {
-            let [tablespace, database, number] = note.node;
-            text.push_str(&format!("; {:?} {tablespace}/{database}/{number}", note.action));
-        }
+        let text = if info == CONFLICT {
+            let words: Vec<_> = data.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
+            format!("tablespace, database, file, latest removed transaction {words:?}")
+        } else {
+            let Some((first, batch)) = batch_of(info, data) else { return };
+            let count = ssd_engine::format::batch::ops(batch).count();
+            let mut text = format!("first {} operations {count} bytes {}", first.0, batch.len());
+            if let Some((note, _)) = data.get(8..).and_then(Note::decode).filter(|_| info == CHANGE) {
+                let [tablespace, database, number] = note.node;
+                text.push_str(&format!("; {:?} {tablespace}/{database}/{number}", note.action));
+            }
+            text
+        };
         pg_sys::appendBinaryStringInfo(buf, text.as_ptr().cast(), text.len() as i32);
     }
 }
@@ -169,6 +218,7 @@ unsafe extern "C-unwind" fn identify(info: u8) -> *const c_char {
     match info & !(pg_sys::XLR_INFO_MASK as u8) {
         BATCH => c"BATCH".as_ptr(),
         CHANGE => c"CHANGE".as_ptr(),
+        CONFLICT => c"CONFLICT".as_ptr(),
         _ => std::ptr::null(),
     }
 }

@@ -12,6 +12,8 @@
 //! 4. Rows may be added, never missing, and only rows that name the access method.
 //! 5. Messages may be added, never missing, and only such as the expected output has elsewhere, too.
 //! 6. What sessions do once a transaction more has failed to be serialized is compared again from the next permutation on.
+//! 7. What a statement *does* may depend on the row that it meets first. Then it is kept word for word, with all others of the
+//!    test that print something else therefore, and nothing but that is accepted.
 //!
 //! Pure: texts in, a verdict out.
 
@@ -49,6 +51,8 @@ pub enum Kind {
     MoreMessages,
     /// A serializable transaction more has failed, because of locks that are wider than need be.
     SerializationFailure,
+    /// Another row is met first, and what follows from that is the recorded outcome.
+    RowMetFirst,
 }
 
 impl Kind {
@@ -60,6 +64,7 @@ impl Kind {
             Self::AccessMethodListed => "access_method_listed",
             Self::MoreMessages => "more_messages",
             Self::SerializationFailure => "serialization_failure",
+            Self::RowMetFirst => "row_met_first",
         }
     }
 }
@@ -71,6 +76,8 @@ pub struct Rules<'r> {
     pub access_method: &'r str,
     /// Columns with ctids or sizes.
     pub place_columns: &'r [String],
+    /// What those statements print, with their echo, for which another row is met first.
+    pub outcome: Option<&'r str>,
 }
 
 /// What was found.
@@ -78,19 +85,34 @@ pub struct Rules<'r> {
 pub enum Verdict {
     /// All differences are of these kinds; none when the texts are equal.
     Explained(BTreeSet<Kind>),
-    /// There are other differences: one entry for each statement that has one.
-    Different(Vec<String>),
+    /// There are other differences.
+    Different(Differences),
+}
+
+/// Statements whose difference nothing explains.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// One entry for each.
+    pub places: Vec<String>,
+    /// What they printed, with their echo.
+    pub text: String,
+}
+
+impl Differences {
+    fn of(place: String) -> Self {
+        Self { places: vec![place], text: String::new() }
+    }
 }
 
 /// Compares two outputs of one script.
 pub fn compare(expected: &str, actual: &str, script: Script<'_>, rules: Rules<'_>) -> Verdict {
     let (expected, actual) = match (transcript::read(expected, script), transcript::read(actual, script)) {
         (Ok(expected), Ok(actual)) => (expected, actual),
-        (Err(why), _) => return Verdict::Different(vec![format!("expected output: {why}")]),
-        (_, Err(why)) => return Verdict::Different(vec![format!("output: {why}")]),
+        (Err(why), _) => return Verdict::Different(Differences::of(format!("expected output: {why}"))),
+        (_, Err(why)) => return Verdict::Different(Differences::of(format!("output: {why}"))),
     };
     let mut kinds = BTreeSet::new();
-    let mut different = Vec::new();
+    let mut different = Differences::default();
     let everywhere: BTreeSet<Item<'_>> =
         expected.iter().flat_map(|segment| printed::items(&segment.output)).filter(Item::is_message).collect();
     let (mut left, mut right) = (expected.as_slice(), actual.as_slice());
@@ -103,18 +125,26 @@ pub fn compare(expected: &str, actual: &str, script: Script<'_>, rules: Rules<'_
         }
         if e.echo != a.echo {
             // From here on the two ran different statements: whatever follows says nothing new.
-            different.push(format!("line {}: `{}` where `{}` was expected", a.line, a.title(), e.title()));
+            different.places.push(format!("line {}: `{}` where `{}` was expected", a.line, a.title(), e.title()));
             return Verdict::Different(different);
         }
         match explain(e, a, rules, &everywhere) {
             Some(found) => kinds.extend(found),
-            None => different.push(format!("line {}: {}", a.line, a.title())),
+            None => {
+                different.places.push(format!("line {}: {}", a.line, a.title()));
+                different.text.extend(a.lines().flat_map(|line| [line, "\n"]));
+            }
         }
     }
     if !left.is_empty() || !right.is_empty() {
-        different.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
+        different.places.push(format!("{} statements ran where {} were expected", actual.len(), expected.len()));
+        return Verdict::Different(different);
     }
-    if different.is_empty() { Verdict::Explained(kinds) } else { Verdict::Different(different) }
+    if !different.places.is_empty() && rules.outcome == Some(different.text.as_str()) {
+        kinds.insert(Kind::RowMetFirst);
+        different = Differences::default();
+    }
+    if different.places.is_empty() { Verdict::Explained(kinds) } else { Verdict::Different(different) }
 }
 
 /// The error of a serializable transaction that would close a circle.
@@ -136,7 +166,7 @@ fn explain(
     if expected.output == actual.output {
         return Some(BTreeSet::new());
     }
-    let order_is_open = expected.order_is_open && actual.order_is_open;
+    let open = expected.open.and(actual.open);
     let (mut left, mut right) = (printed::items(&expected.output), printed::items(&actual.output));
     if left.len() != right.len() {
         let names_it = |item: &Item<'_>| matches!(item, Item::Line(line) if names(line, rules.access_method));
@@ -149,15 +179,15 @@ fn explain(
     let mut kinds = BTreeSet::new();
     let differ_beside_tables =
         left.iter().zip(&right).any(|(l, r)| l != r && !matches!((l, r), (Item::Table(_), Item::Table(_))));
-    if order_is_open && differ_beside_tables {
-        sort_runs(&mut left, expected.is_copy);
-        sort_runs(&mut right, expected.is_copy);
+    if open.visits && differ_beside_tables {
+        sort_runs(&mut left, expected.is_copy && open.rows);
+        sort_runs(&mut right, expected.is_copy && open.rows);
         kinds.insert(Kind::RowOrder);
     }
     for (l, r) in left.iter().zip(&right) {
         match (l, r) {
             (l, r) if l == r => {}
-            (Item::Table(l), Item::Table(r)) => kinds.extend(explain_table(l, r, order_is_open, rules)?),
+            (Item::Table(l), Item::Table(r)) => kinds.extend(explain_table(l, r, open.rows, rules)?),
             _ => return None,
         }
     }

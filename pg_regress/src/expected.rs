@@ -1,6 +1,8 @@
 //! The list of tests that may differ, each with its reason: `pg_regress/expected_differences.toml`.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -29,6 +31,17 @@ pub struct Difference {
     pub named_places: Vec<[String; 2]>,
     /// Why.
     pub reason: String,
+    /// What the statements print for which another row is met first, read from `outcomes`.
+    #[serde(skip)]
+    pub outcome: Option<String>,
+}
+
+/// The recorded outcomes: one file for each test that has the kind, with its statements as psql prints them.
+const OUTCOMES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/outcomes");
+
+fn outcome_of(suite: &str, test: &str) -> Result<String> {
+    let path = Path::new(OUTCOMES).join(suite).join(format!("{test}.out"));
+    fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", &e))
 }
 
 #[derive(Deserialize)]
@@ -48,7 +61,11 @@ impl ExpectedDifferences {
     /// # Errors
     /// When it is not as its head says.
     pub fn read() -> Result<Self> {
-        parse(LIST).map(Self)
+        let mut list = parse(LIST)?;
+        for d in list.iter_mut().filter(|d| d.kinds.contains(&Kind::RowMetFirst)) {
+            d.outcome = Some(outcome_of(&d.suite, &d.test)?);
+        }
+        Ok(Self(list))
     }
 
     /// The tests of a suite that name places.

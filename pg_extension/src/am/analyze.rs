@@ -12,6 +12,9 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::planner;
 use super::scan::{advance, state};
+use crate::error::OrRaise;
+use crate::link;
+use crate::ops::numbers;
 
 thread_local! {
     /// Dead rows for each block of the table that is analyzed, and whether the present block's have been told.
@@ -32,6 +35,9 @@ pub unsafe extern "C-unwind" fn next_block(
         let of_block = if is_first { dead_of_block((*scan).rs_rd) } else { DEAD.get().0 };
         DEAD.set((of_block, false));
         state.snapshot = Snapshot::Now;
+        if state.block.replace(block).is_none() {
+            numbers::note_counted(link::writer().store.lsm(), state.tree, None).or_raise();
+        }
         state.restart_blocks(block..block + 1);
         true
     }

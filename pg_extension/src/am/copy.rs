@@ -1,11 +1,15 @@
 //! Copies of whole trees: for tables that move, and for databases made from a template.
 
+use std::collections::BTreeSet;
+
+use pgrx::pg_sys;
 use ssd_engine::base::ids::TreeId;
 use ssd_engine::base::key::{Kind, full_key, prefix_successor};
 use ssd_engine::lsm::merge::Direction;
 use ssd_engine::lsm::scan::{Choice, Chooser, Scan};
 
 use super::relation::trees_of_database;
+use super::sign;
 use crate::error::OrRaise;
 use crate::link;
 use crate::ops::numbers;
@@ -24,8 +28,13 @@ impl Chooser for Everything {
     }
 }
 
-/// Copies all versions of `from` to `to`, with their writers, oldest first, and how far row numbers have come.
-pub fn tree(from: TreeId, to: TreeId, logged: bool) {
+/// Copies how far row numbers have come. Comes before the rows, so that the engine knows the tree.
+pub fn extent(from: TreeId, to: TreeId) {
+    numbers::copy(link::writer().store.lsm(), from, to).or_raise();
+}
+
+/// Copies all versions of `from` to `to`, with their writers, oldest first.
+pub fn rows(from: TreeId, to: TreeId, logged: bool) {
     let lsm = link::writer().store.lsm();
     let start = full_key(from, &[]);
     let prefix_len = start.len();
@@ -53,16 +62,36 @@ pub fn tree(from: TreeId, to: TreeId, logged: bool) {
     }
     flush_row(&mut row, &mut batch);
     batch.write(lsm, logged).or_raise();
-    let extent = numbers::extent(lsm, from).or_raise();
-    numbers::begin_at(lsm, to, extent).or_raise();
 }
 
-/// Copies all trees of one database to another, which has the same files.
-pub fn database(from: pgrx::pg_sys::Oid, to: pgrx::pg_sys::Oid) {
+/// Copies all trees of one database to another, which has the same files: they name the old trees until now.
+pub fn database(from: pg_sys::Oid, to: pg_sys::Oid) {
     let lsm = link::lsm();
     let (old, new) = (trees_of_database(from), trees_of_database(to));
-    let all = trees::with_entries(lsm, TreeId(old.start)..TreeId(old.end)).or_raise();
-    for found in all {
-        tree(found, TreeId(new.start + (found.0 - old.start)), true);
+    let range = TreeId(old.start)..TreeId(old.end);
+    let mut all: BTreeSet<_> = trees::with_entries(lsm, range.clone()).or_raise().into_iter().collect();
+    all.extend(numbers::known(lsm, range).or_raise());
+    if all.is_empty() {
+        return;
+    }
+    let copy_of = |tree: TreeId| TreeId(new.start + (tree.0 - old.start));
+    for &tree in &all {
+        extent(tree, copy_of(tree));
+    }
+    let files = trees::files("").or_raise();
+    let unlogged = trees::files("_init").or_raise();
+    for file in files.iter().filter(|file| file.database == u32::from(to)) {
+        let node = pg_sys::RelFileNode {
+            spcNode: pg_sys::Oid::from(file.tablespace),
+            dbNode: to,
+            relNode: pg_sys::Oid::from(file.number),
+        };
+        if all.contains(&TreeId(old.start + u64::from(file.number))) {
+            // SAFETY: the database is not there yet for anybody else.
+            unsafe { sign::rename(node, from, !unlogged.contains(file)) };
+        }
+    }
+    for &tree in &all {
+        rows(tree, copy_of(tree), true);
     }
 }

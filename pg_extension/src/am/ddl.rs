@@ -1,17 +1,20 @@
 //! What data-definition commands do to a table's storage.
 //!
-//! The file of the main fork stays empty: it is the sign of life of the tree. It is created, copied and removed by the server with
-//! the transaction that does so.
+//! The file of the main fork is the sign of life of the tree: it is created, copied and removed by the server with the transaction
+//! that does so. What is in it: [`sign`].
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, ForkNumber, RelFileNode};
+use ssd_engine::base::ids::TreeId;
 
 use super::relation::{is_logged, tree_of, tree_of_node};
+use super::sign;
 use crate::error::{self, OrRaise};
 use crate::ffi::externs;
 use crate::link;
 use crate::ops::numbers;
+use crate::ops::trees;
 use crate::ops::write::Batch;
 
 /// Creates the storage of a new table, or new storage for an old one.
@@ -32,6 +35,11 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
         }
         *freeze_xid = pg_sys::RecentXmin;
         *min_multi = pg_sys::GetOldestMultiXactId();
+        let tree = tree_of_node(&*node);
+        let is_old = lsm.tree_has_entries(tree).or_raise() || numbers::is_known(lsm, tree).or_raise();
+        if is_old {
+            refuse_number_in_use(tree);
+        }
         let storage = pg_sys::RelationCreateStorage(*node, persistence, true);
         if persistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED {
             pg_sys::smgrcreate(storage, ForkNumber::INIT_FORKNUM, false);
@@ -41,8 +49,7 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
             pg_sys::smgrimmedsync(storage, ForkNumber::INIT_FORKNUM);
         }
         pg_sys::smgrclose(storage);
-        let tree = tree_of_node(&*node);
-        if lsm.tree_has_entries(tree).or_raise() {
+        if is_old {
             // A file number that has come round again; what was left of its former life ends here.
             let mut batch = Batch::default();
             batch.delete_tree(tree);
@@ -52,12 +59,35 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
     }
 }
 
+/// The counter of file numbers has turned, and the tree of the next number is still that of a relation of this database in another
+/// tablespace, or of a temporary one: the server looks for files of one tablespace and one kind only.
+fn refuse_number_in_use(tree: TreeId) {
+    if trees::has_file(tree).or_raise() {
+        error::fail(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            "the new file number of the table is in use",
+            "Run the command again; it takes another number.",
+        );
+    }
+}
+
 /// Empties a table at once and for good: one that was created in this transaction, or a temporary one.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn nontransactional_truncate(rel: pg_sys::Relation) {
     // SAFETY: the server's argument.
     unsafe {
-        let (lsm, tree) = (link::writer().store.lsm(), tree_of(rel));
+        empty(rel);
+    }
+}
+
+/// Removes all rows of `rel` and its page, for good.
+///
+/// # Safety
+/// `rel` is open, nobody else uses it or will before he is told, and nobody may see its rows any more.
+pub(super) unsafe fn empty(rel: pg_sys::Relation) {
+    // SAFETY: the caller's promise; guarded.
+    unsafe {
+        let (lsm, tree) = (link::writer().store.lsm(), tree_of_node(&(*rel).rd_node));
         if lsm.tree_has_entries(tree).or_raise() {
             let mut batch = Batch::default();
             batch.delete_tree(tree);
@@ -65,6 +95,7 @@ pub unsafe extern "C-unwind" fn nontransactional_truncate(rel: pg_sys::Relation)
         }
         numbers::begin_at(lsm, tree, numbers::Extent::default()).or_raise();
         pg_sys::RelationTruncate(rel, 0);
+        sign::forget(rel);
     }
 }
 
@@ -75,12 +106,11 @@ pub unsafe extern "C-unwind" fn copy_data(rel: pg_sys::Relation, node: *const Re
     unsafe {
         let lsm = link::writer().store.lsm();
         let (from, to) = (tree_of(rel), tree_of_node(&*node));
-        if lsm.tree_has_entries(to).or_raise() {
-            error::fail(
-                PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-                "the new file number of the table is in use",
-                "Run the command again; it takes another number.",
-            );
+        if lsm.tree_has_entries(to).or_raise() || numbers::is_known(lsm, to).or_raise() {
+            refuse_number_in_use(to);
+            let mut batch = Batch::default();
+            batch.delete_tree(to);
+            batch.write(lsm, true).or_raise();
         }
         let persistence = (*(*rel).rd_rel).relpersistence;
         let storage = pg_sys::RelationCreateStorage(*node, persistence, true);
@@ -91,8 +121,12 @@ pub unsafe extern "C-unwind" fn copy_data(rel: pg_sys::Relation, node: *const Re
             });
             pg_sys::smgrimmedsync(storage, ForkNumber::INIT_FORKNUM);
         }
+        super::copy::extent(from, to);
+        if numbers::extent(lsm, to).or_raise().blocks > 0 {
+            sign::write_to_new(storage, &*node, is_logged(rel));
+        }
         pg_sys::smgrclose(storage);
-        super::copy::tree(from, to, is_logged(rel));
+        super::copy::rows(from, to, is_logged(rel));
         pg_sys::RelationDropStorage(rel);
     }
 }

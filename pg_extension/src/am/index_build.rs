@@ -19,6 +19,7 @@ use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
 use crate::ops::groups::{Group, Groups, is_seen_by_all};
+use crate::ops::numbers;
 use crate::ops::read::row_of;
 use crate::ops::tid::{Root, Tid};
 use crate::xact::ids::widen;
@@ -214,6 +215,10 @@ pub unsafe extern "C-unwind" fn range_scan(
             pg_sys::UnregisterSnapshot(snapshot);
         }
         maker.end();
+        // The server takes this for a count of the table's rows, too.
+        if end.is_none() && pg_sys::ParallelWorkerNumber < 0 {
+            numbers::note_counted(link::writer().store.lsm(), tree, None).or_raise();
+        }
         rows
     }
 }

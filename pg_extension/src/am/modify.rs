@@ -13,12 +13,14 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 use super::columns;
 use super::identity;
 use super::relation::{is_logged, tree_of};
+use super::sign;
 use super::wait::Queue;
 use crate::error::{self, OrRaise};
 use crate::ffi::externs;
 use crate::guc;
 use crate::link;
 use crate::ops::change::{self, Next, Verdict, Wish, judge, next_tid};
+use crate::ops::commands;
 use crate::ops::numbers::{self, Size};
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{NUMBER_MAX, Root, Tid};
@@ -160,6 +162,7 @@ unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: 
         });
         let rows: Vec<_> = slots.iter().map(|&slot| prepare(rel, slot, std::ptr::null_mut(), options)).collect();
         let roots = numbers::take(lsm, tree, rows.iter().map(|row| row.size)).or_raise();
+        sign::make(rel);
         let mut batch = Batch::default();
         let is_decodable = options & pg_sys::TABLE_INSERT_NO_LOGICAL as i32 == 0;
         for ((row, &slot), root) in rows.iter().zip(slots).zip(roots) {
@@ -326,23 +329,27 @@ pub unsafe extern "C-unwind" fn delete(
         let mut queue = Queue::new(rel, Mode::Update, XLTW_Oper::XLTW_Delete, LockWaitPolicy::LockWaitBlock);
         let mut batch = Batch::default();
         let full = place.root.full_key(tree);
-        if changing_partition {
-            batch.moved(&full, stamp, Moved { to: None, key_changed: true, other_partition: true });
-        } else {
-            batch.tombstone(&full, stamp);
-        }
-        if identity::is_decodable(rel) {
-            // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
-            let mut before = Found::default();
-            if read::fetch_exact(lsm, tree, place, &status, &mut before).or_raise() {
-                let old = columns::heap_tuple(rel, place, &before.row);
-                let kept = identity::of_deleted(rel, old);
-                pg_sys::heap_freetuple(old);
-                identity::note(&mut batch, rel, Action::Delete, &kept);
-            }
+        // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
+        let mut kept = None;
+        let mut before = Found::default();
+        if identity::is_decodable(rel) && read::fetch_exact(lsm, tree, place, &status, &mut before).or_raise() {
+            let old = columns::heap_tuple(rel, place, &before.row);
+            kept = Some(identity::of_deleted(rel, old));
+            pg_sys::heap_freetuple(old);
         }
         let mut old = Vec::new();
         let result = change.run(&mut queue, tmfd, &mut |found| {
+            batch.clear();
+            let combined = commands::combine(found.stamp, cid);
+            if changing_partition || combined.is_some() {
+                let moved = Moved { other_partition: changing_partition, ..Moved::NOWHERE };
+                batch.moved_combined(&full, stamp, moved, combined);
+            } else {
+                batch.tombstone(&full, stamp);
+            }
+            if let Some(kept) = &kept {
+                identity::note(&mut batch, rel, Action::Delete, kept);
+            }
             let written = batch.try_write(lsm, logged)?;
             old.clone_from(&found.row);
             Ok(written)
@@ -422,16 +429,21 @@ pub unsafe extern "C-unwind" fn update(
         if free {
             pg_sys::heap_freetuple(given);
         }
-        let row = prepare(rel, slot, old, 0);
+        let mut row = prepare(rel, slot, old, 0);
         let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || place.number >= NUMBER_MAX;
+        let combined = commands::combine(before.stamp, cid);
         let mut batch = Batch::default();
         let new = if moves {
-            let root = numbers::take(lsm, tree, std::iter::once(row.size)).or_raise()[0];
+            let root = numbers::take_near(lsm, tree, place.root, row.size).or_raise();
             batch.put(&root.full_key(tree), 0, stamp, &row.payload);
-            batch.moved(&full, stamp, Moved { to: Some(root), key_changed: changed.key, other_partition: false });
+            let moved = Moved { to: Some(root), key_changed: changed.key, other_partition: false };
+            batch.moved_combined(&full, stamp, moved, combined);
             Tid::of_root(root)
         } else {
             let number = place.number + 1;
+            if let Some(command) = combined {
+                tuple::add_combined(&mut row.payload, command);
+            }
             batch.put(&full, number, stamp, &row.payload);
             Tid { root: place.root, number }
         };

@@ -3,12 +3,17 @@
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, BlockNumber, ForkNumber};
 
+use super::modify::size_of_row;
 use super::relation::tree_of;
 use crate::error::OrRaise;
 use crate::link;
-use crate::ops::numbers;
+use crate::ops::numbers::{self, PAGE_ROOM};
 
 const BLOCK: u64 = pg_sys::BLCKSZ as u64;
+/// Pages that a table is taken for before anybody has counted its rows.
+const GUESSED_PAGES: u64 = 10;
+/// What a heap adds to each row: its header, aligned, and a line pointer.
+const ROW_OVERHEAD: i32 = 24 + 4;
 
 /// Blocks that ctids of `rel` have reached.
 ///
@@ -49,8 +54,9 @@ pub unsafe extern "C-unwind" fn toast_am(_rel: pg_sys::Relation) -> pg_sys::Oid 
     pg_sys::HEAP_TABLE_AM_OID
 }
 
-/// Pages, rows and the part that all see, as the planner should think of them: as if the rows were in a heap. An index-only scan
-/// looks each row up here, which costs what the index scan that it replaces does.
+/// Pages, rows and the part that all see, as the planner should think of them: as if the rows were in a heap, by the heap's own rules
+/// (those of `table_block_relation_estimate_size`, to the last rounding, so that plans are the same). An index-only scan looks each
+/// row up here, which costs what the index scan that it replaces does.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn estimate_size(
     rel: pg_sys::Relation,
@@ -63,26 +69,28 @@ pub unsafe extern "C-unwind" fn estimate_size(
     unsafe {
         let class = &*(*rel).rd_rel;
         let extent = numbers::extent(link::lsm(), tree_of(rel)).or_raise();
-        let blocks = extent.blocks;
-        let mut heap_pages = extent.heap_pages();
-        if heap_pages < 10 && class.reltuples < 0.0 && !class.relhassubclass {
-            heap_pages = 10;
+        let mut heap_pages = extent.heap_pages(size_of_row(rel, 0).keep_free);
+        // The server's guess for tables that nobody has counted yet.
+        let is_guess = heap_pages < GUESSED_PAGES && class.reltuples < 0.0 && !class.relhassubclass;
+        if is_guess {
+            heap_pages = GUESSED_PAGES;
         }
         *pages = heap_pages.min(u64::from(u32::MAX - 1)) as BlockNumber;
-        *all_visible = if class.relallvisible <= 0 || blocks == 0 {
-            0.0
-        } else {
-            (f64::from(class.relallvisible) / blocks as f64).min(1.0)
-        };
+        // Somebody has written what `pg_relation_size` says, which is one page for any number of rows.
+        let is_by_file = class.relpages == 1 && extent.counted == 0 && extent.blocks > 1;
         *tuples = if heap_pages == 0 {
             0.0
+        } else if class.reltuples >= 0.0 && is_by_file {
+            f64::from(class.reltuples)
         } else if class.reltuples >= 0.0 && class.relpages > 0 {
-            // Rows per block of row numbers are what was counted last; blocks are those of now.
-            (f64::from(class.reltuples) / f64::from(class.relpages) * blocks as f64).round()
+            // Rows per block are what was counted last; blocks are those of now.
+            (f64::from(class.reltuples) / f64::from(class.relpages) * extent.blocks as f64).round_ties_even()
         } else {
-            let width = pg_sys::get_rel_data_width(rel, attribute_widths).max(0) as u64;
-            let each = (width.next_multiple_of(8) + 24 + 4).max(1);
-            (heap_pages as f64 * (numbers::PAGE_ROOM as f64 / each as f64).floor()).round()
+            let width = pg_sys::get_rel_data_width(rel, attribute_widths) + ROW_OVERHEAD;
+            // Without fractions, as the server has it.
+            f64::from(PAGE_ROOM as i32 / width.max(1)) * heap_pages as f64
         };
+        // What VACUUM has counted is kept in the engine: ANALYZE sets the server's own number to 0, for want of a map of these.
+        *all_visible = if extent.blocks == 0 { 0.0 } else { (extent.visible as f64 / extent.blocks as f64).min(1.0) };
     }
 }

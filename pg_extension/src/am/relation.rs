@@ -26,14 +26,21 @@ pub const fn node_of_tree(tree: TreeId) -> (u32, u32) {
     (((tree.0 >> 32) as u32).wrapping_sub(1), tree.0 as u32)
 }
 
-/// The tree of `rel`.
+/// The tree of `rel`. When the relation is first used, this raises an error if its file is not the one of that tree, or the tree is
+/// missing (see [`sign`](super::sign)).
 ///
 /// # Safety
 /// `rel` is an open relation.
+#[inline]
 #[must_use]
 pub unsafe fn tree_of(rel: pg_sys::Relation) -> TreeId {
     // SAFETY: the caller's promise.
-    tree_of_node(unsafe { &(*rel).rd_node })
+    unsafe {
+        if (*rel).rd_amcache.is_null() {
+            super::sign::check(rel);
+        }
+        tree_of_node(&(*rel).rd_node)
+    }
 }
 
 /// Whether changes of `rel` go to the server's log.

@@ -8,7 +8,10 @@ use std::ptr;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, HeapTuple, HeapTupleTableSlot, TupleTableSlot, TupleTableSlotOps};
 
-use crate::error;
+use super::relation::tree_of;
+use crate::error::{self, OrRaise};
+use crate::link;
+use crate::ops::commands;
 use crate::ops::read::Found;
 use crate::ops::tid::Tid;
 use crate::ops::tuple::{self, Header};
@@ -137,7 +140,39 @@ unsafe extern "C-unwind" fn get_system_attribute(
     is_null: *mut bool,
 ) -> pg_sys::Datum {
     // SAFETY: as above.
-    unsafe { (heap_ops().getsysattr.expect("every kind of slot has it"))(slot, number, is_null) }
+    unsafe {
+        if matches!(number, pg_sys::MinCommandIdAttributeNumber | pg_sys::MaxCommandIdAttributeNumber)
+            && let Some(command) = shown_command(slot)
+        {
+            *is_null = false;
+            return pg_sys::Datum::from(command);
+        }
+        (heap_ops().getsysattr.expect("every kind of slot has it"))(slot, number, is_null)
+    }
+}
+
+/// The command that the version in `slot` shows: looked up when somebody asks for it, which is rare.
+#[cold]
+unsafe fn shown_command(slot: *mut TupleTableSlot) -> Option<u32> {
+    // SAFETY: a slot of ours; the calls are guarded. Whoever asks has the table locked.
+    unsafe {
+        let tuple = ours(slot).base.tuple;
+        let tid = Tid::decode(&(*slot).tts_tid)?;
+        if tuple.is_null() || (*slot).tts_tableOid == pg_sys::InvalidOid {
+            return None;
+        }
+        let rel = pg_sys::RelationIdGetRelation((*slot).tts_tableOid);
+        if rel.is_null() {
+            return None;
+        }
+        let mut command = None;
+        if (*rel).rd_tableam == crate::handler::routine() {
+            let writer = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+            command = commands::shown(link::lsm(), tree_of(rel), tid, writer).or_raise();
+        }
+        pg_sys::RelationClose(rel);
+        command
+    }
 }
 
 #[pg_guard]

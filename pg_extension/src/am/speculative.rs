@@ -8,6 +8,7 @@ use ssd_engine::format::row_version::{RowKind, RowVersion};
 use super::identity;
 use super::modify::{prepare, stamp, written};
 use super::relation::{is_logged, tree_of};
+use super::sign;
 use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
@@ -37,6 +38,7 @@ pub unsafe extern "C-unwind" fn insert(
         });
         let row = prepare(rel, slot, std::ptr::null_mut(), options);
         let root = numbers::take(lsm, tree, std::iter::once(row.size)).or_raise()[0];
+        sign::make(rel);
         let mut payload = token.to_le_bytes().to_vec();
         payload.extend_from_slice(&row.payload);
         let mut batch = Batch::default();

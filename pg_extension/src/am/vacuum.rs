@@ -11,18 +11,19 @@ mod account;
 use std::collections::{BTreeSet, HashSet};
 
 use pgrx::pg_guard;
-use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, VacOptValue};
+use pgrx::pg_sys::{self, IndexBulkDeleteResult, IndexVacuumInfo, ItemPointer, RelFileNode, VacOptValue};
 use ssd_engine::base::ids::{TreeId, TxnId};
 
 use self::account::{Account, Outcome, name_of};
 use super::progress::{self, Blocks};
-use super::relation::tree_of;
-use super::{counts, scan};
+use super::relation::{is_logged, tree_of};
+use super::{counts, scan, shrink};
 use crate::error::OrRaise;
 use crate::link;
 use crate::ops::groups::{Groups, is_seen_by_all};
 use crate::ops::tid::Tid;
 use crate::ops::{numbers, read};
+use crate::wal;
 use crate::xact::aborted;
 use crate::xact::ids::widen;
 use crate::xact::status::Status;
@@ -42,14 +43,23 @@ struct Alive {
     removed: u64,
     /// Who rolled back and has left versions behind.
     aborted: BTreeSet<TxnId>,
+    /// Whose entries go, while standbys have not been told that they go.
+    untold: Option<RelFileNode>,
 }
 
 impl Alive {
     /// Goes through all rows of `rel`, whose tree is `tree` and has come to `blocks`.
-    unsafe fn count(rel: pg_sys::Relation, tree: TreeId, oldest: TxnId, blocks: u64) -> Self {
+    unsafe fn count(
+        rel: pg_sys::Relation,
+        tree: TreeId,
+        oldest: TxnId,
+        blocks: u64,
+        untold: Option<RelFileNode>,
+    ) -> Self {
         let columns = (pg_sys::PROGRESS_VACUUM_TOTAL_HEAP_BLKS, pg_sys::PROGRESS_VACUUM_HEAP_BLKS_SCANNED);
         let mut progress = Blocks::begin(columns, 0, blocks);
         let mut alive = Self {
+            untold,
             tree,
             oldest,
             blocks: Vec::new(),
@@ -97,6 +107,20 @@ impl Alive {
         alive
     }
 
+    /// Whether no row is left.
+    const fn is_empty(&self) -> bool {
+        self.live + self.recently_dead == 0
+    }
+
+    /// Whether the entry for `tid` may go. Tells standbys before the first one does.
+    fn is_removable(&mut self, tid: &pg_sys::ItemPointerData) -> bool {
+        let is_dead = self.is_dead(tid);
+        if is_dead && let Some(node) = self.untold.take() {
+            wal::log_conflict(&node, self.oldest);
+        }
+        is_dead
+    }
+
     fn is_dead(&self, tid: &pg_sys::ItemPointerData) -> bool {
         let Some(Tid { root, .. }) = Tid::decode(tid) else { return true };
         let bits = self.blocks.get(root.block as usize).copied().unwrap_or(0);
@@ -112,7 +136,7 @@ impl Alive {
 #[pg_guard]
 unsafe extern "C-unwind" fn entry_is_dead(tid: ItemPointer, alive: *mut std::ffi::c_void) -> bool {
     // SAFETY: called with what `vacuum` gave.
-    unsafe { (*alive.cast::<Alive>()).is_dead(&*tid) }
+    unsafe { (*alive.cast::<Alive>()).is_removable(&*tid) }
 }
 
 /// How far transaction ids are settled by a vacuum.
@@ -161,12 +185,11 @@ pub unsafe extern "C-unwind" fn vacuum(
         let frozen_before = (*(*rel).rd_rel).relfrozenxid;
         let oldest = widen(limits.oldest);
         progress::set(pg_sys::PROGRESS_VACUUM_PHASE, pg_sys::PROGRESS_VACUUM_PHASE_SCAN_HEAP);
-        let extent = numbers::extent(link::lsm(), tree).or_raise();
+        let before = numbers::extent(link::lsm(), tree).or_raise();
         // There is no limit but the rows there ever were: one bit for each.
-        progress::set(pg_sys::PROGRESS_VACUUM_MAX_DEAD_TUPLES, extent.rows);
-        let mut alive = Alive::count(rel, tree, oldest, extent.blocks);
+        progress::set(pg_sys::PROGRESS_VACUUM_MAX_DEAD_TUPLES, before.rows);
+        let mut alive = Alive::count(rel, tree, oldest, before.blocks, is_logged(rel).then(|| (*rel).rd_node));
         progress::set(pg_sys::PROGRESS_VACUUM_NUM_DEAD_TUPLES, alive.removed);
-        let all_blocks = numbers::extent(link::lsm(), tree).or_raise().blocks;
         aborted::remember(&alive.aborted).or_raise();
         let (mut count, mut opened) = (0, std::ptr::null_mut());
         pg_sys::vac_open_indexes(rel, pg_sys::RowExclusiveLock as i32, &raw mut count, &raw mut opened);
@@ -184,13 +207,20 @@ pub unsafe extern "C-unwind" fn vacuum(
         }
         pg_sys::vac_close_indexes(count, opened, pg_sys::NoLock as i32);
         progress::set(pg_sys::PROGRESS_VACUUM_PHASE, pg_sys::PROGRESS_VACUUM_PHASE_FINAL_CLEANUP);
+        let shrinks = (*params).truncate != VacOptValue::VACOPTVALUE_DISABLED;
+        let mut all_blocks = numbers::extent(link::lsm(), tree).or_raise().blocks;
+        if alive.is_empty() && shrinks && (cleans || count == 0) && shrink::empty_if_unused(rel, before, oldest) {
+            all_blocks = 0;
+        }
         let blocks = all_blocks.min(u64::from(u32::MAX - 1)) as u32;
+        // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
+        let visible = u64::from(blocks).min(before.blocks).saturating_sub(alive.unsettled.len() as u64);
+        numbers::note_counted(link::writer().store.lsm(), tree, Some(visible)).or_raise();
         pg_sys::vac_update_relstats(
             rel,
             blocks,
             alive.live as f64,
-            // There is no map of these; the planner compares plans as it does for a heap that was vacuumed.
-            blocks.saturating_sub(alive.unsettled.len() as u32),
+            visible as u32,
             count > 0,
             limits.freeze,
             limits.multi,

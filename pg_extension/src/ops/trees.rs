@@ -6,16 +6,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use pgrx::pg_sys;
 use ssd_engine::base::ids::TreeId;
-use ssd_engine::base::key::{Kind, full_key, split_full_key};
+use ssd_engine::base::key::{full_key, split_full_key};
 use ssd_engine::lsm::Lsm;
 use ssd_engine::lsm::merge::Direction;
 use ssd_engine::lsm::scan::Scan;
 use ssd_engine::{Error, Result};
 
+use super::numbers;
 use super::write::Batch;
 use crate::am::relation::node_of_tree;
-use crate::link::NUMBER_TREE;
 
 /// The first number that a tree of a relation can have.
 pub const FIRST: TreeId = TreeId(1 << 32);
@@ -39,27 +40,54 @@ pub fn with_entries(lsm: &Arc<Lsm>, range: Range<TreeId>) -> Result<Vec<TreeId>>
     }
 }
 
-/// Database and file number of each relation that has a file, with `suffix` after the number; temporary ones among them.
+/// A relation's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileOfRelation {
+    /// The tablespace's number.
+    pub tablespace: u32,
+    /// The database's.
+    pub database: u32,
+    /// The file's.
+    pub number: u32,
+}
+
+/// The files of relations with `suffix` after the number, temporary ones among them.
 ///
 /// # Errors
 /// I/O.
-pub fn nodes_with_files(suffix: &str) -> std::io::Result<BTreeSet<(u32, u32)>> {
-    let mut nodes = BTreeSet::new();
-    add_database(Path::new("global"), 0, suffix, &mut nodes)?;
-    add_databases(Path::new("base"), suffix, &mut nodes)?;
-    for link in fs::read_dir("pg_tblspc")? {
-        for version in fs::read_dir(link?.path())? {
-            add_databases(&version?.path(), suffix, &mut nodes)?;
-        }
-    }
-    Ok(nodes)
+pub fn files(suffix: &str) -> Result<BTreeSet<FileOfRelation>> {
+    list_files(suffix).map_err(|source| Error::io(Path::new("base"), "list files of relations under", source))
 }
 
-fn add_databases(dir: &Path, suffix: &str, nodes: &mut BTreeSet<(u32, u32)>) -> std::io::Result<()> {
+fn list_files(suffix: &str) -> std::io::Result<BTreeSet<FileOfRelation>> {
+    let (default, global) = (u32::from(pg_sys::DEFAULTTABLESPACE_OID), u32::from(pg_sys::GLOBALTABLESPACE_OID));
+    let mut found = BTreeSet::new();
+    add_database(Path::new("global"), (global, 0), suffix, &mut found)?;
+    add_databases(Path::new("base"), default, suffix, &mut found)?;
+    for link in fs::read_dir("pg_tblspc")? {
+        let link = link?;
+        let Some(tablespace) = number_of(&link) else { continue };
+        for version in fs::read_dir(link.path())? {
+            add_databases(&version?.path(), tablespace, suffix, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn number_of(entry: &fs::DirEntry) -> Option<u32> {
+    entry.file_name().to_str()?.parse().ok()
+}
+
+fn add_databases(
+    dir: &Path,
+    tablespace: u32,
+    suffix: &str,
+    found: &mut BTreeSet<FileOfRelation>,
+) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if let Some(database) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            match add_database(&entry.path(), database, suffix, nodes) {
+        if let Some(database) = number_of(&entry) {
+            match add_database(&entry.path(), (tablespace, database), suffix, found) {
                 // Dropped meanwhile.
                 Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
                 other => other?,
@@ -69,42 +97,57 @@ fn add_databases(dir: &Path, suffix: &str, nodes: &mut BTreeSet<(u32, u32)>) -> 
     Ok(())
 }
 
-fn add_database(dir: &Path, database: u32, suffix: &str, nodes: &mut BTreeSet<(u32, u32)>) -> std::io::Result<()> {
+fn add_database(
+    dir: &Path,
+    (tablespace, database): (u32, u32),
+    suffix: &str,
+    found: &mut BTreeSet<FileOfRelation>,
+) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
         // Temporary relations are called t{backend}_{number}.
         let name = name.strip_prefix('t').and_then(|rest| rest.split_once('_')).map_or(name, |(_, rest)| rest);
         if let Some(number) = name.strip_suffix(suffix).and_then(|number| number.parse().ok()) {
-            nodes.insert((database, number));
+            found.insert(FileOfRelation { tablespace, database, number });
         }
     }
     Ok(())
 }
 
-/// The end of a tree and of what is known about its places.
-#[must_use]
-pub fn end_of(tree: TreeId) -> Batch {
-    let mut batch = Batch::default();
-    batch.delete_tree(tree);
-    batch.op(Kind::Delete, &full_key(NUMBER_TREE, &tree.0.to_be_bytes()), &[]);
-    batch
+/// Database and file number of each relation that has a file, with `suffix` after the number.
+fn nodes_with_files(suffix: &str) -> Result<BTreeSet<(u32, u32)>> {
+    Ok(files(suffix)?.into_iter().map(|file| (file.database, file.number)).collect())
 }
 
-/// Ends the trees of relations whose files are gone; how many. A tree's file is made before its first entry, so trees are listed
-/// before files are.
+/// Whether a relation of the tree's number has a file, in any tablespace.
+///
+/// # Errors
+/// I/O.
+pub fn has_file(tree: TreeId) -> Result<bool> {
+    Ok(nodes_with_files("")?.contains(&node_of_tree(tree)))
+}
+
+/// Ends the trees of relations whose files are gone, and what is known about their places; how many. A tree's file is made before
+/// its first entry, so trees are listed before files are.
 ///
 /// # Errors
 /// I/O.
 pub fn collect(lsm: &Arc<Lsm>) -> Result<usize> {
-    let trees = with_entries(lsm, FIRST..TreeId(u64::MAX))?;
-    let failed = |source| Error::io(Path::new("base"), "list files of relations under", source);
-    let nodes = nodes_with_files("").map_err(failed)?;
-    let dead: Vec<_> = trees.into_iter().filter(|tree| !nodes.contains(&node_of_tree(*tree))).collect();
-    for tree in &dead {
-        end_of(*tree).write_to_free(lsm)?;
+    let all = FIRST..TreeId(u64::MAX);
+    let mut trees: BTreeSet<_> = with_entries(lsm, all.clone())?.into_iter().collect();
+    trees.extend(numbers::known(lsm, all)?);
+    let nodes = nodes_with_files("")?;
+    let mut count = 0;
+    for tree in trees.into_iter().filter(|tree| !nodes.contains(&node_of_tree(*tree))) {
+        let mut batch = Batch::default();
+        batch.delete_tree(tree);
+        numbers::forget(lsm, &mut batch, tree)?;
+        batch.write_to_free(lsm)?;
+        numbers::release(tree);
+        count += 1;
     }
-    Ok(dead.len())
+    Ok(count)
 }
 
 /// Empties the unlogged tables, as the server empties their files, after a crash and at the end of recovery. Not logged: after
@@ -113,8 +156,7 @@ pub fn collect(lsm: &Arc<Lsm>) -> Result<usize> {
 /// # Errors
 /// I/O.
 pub fn reset_unlogged(lsm: &Arc<Lsm>) -> Result<usize> {
-    let failed = |source| Error::io(Path::new("base"), "list files of relations under", source);
-    let nodes = nodes_with_files("_init").map_err(failed)?;
+    let nodes = nodes_with_files("_init")?;
     let mut count = 0;
     for tree in with_entries(lsm, FIRST..TreeId(u64::MAX))? {
         if nodes.contains(&node_of_tree(tree)) {

@@ -1,9 +1,11 @@
 //! A row's bytes: what a version keeps of a heap tuple.
 //!
 //! ```text
-//! word u16, little-endian: bits 0-10 count of attributes; 11 has nulls; 12 has variable widths; 13 has external values
+//! word u16, little-endian: bits 0-10 count of attributes; 11 has nulls; 12 has variable widths; 13 has external values; 14 has a
+//!     combined command
 //! null bitmap, when there are nulls
 //! attributes, as in a heap tuple from its t_hoff on
+//! combined command u32, little-endian, if the word says so: see [`commands`](super::commands)
 //! ```
 //! The server's header of 23 bytes (writer, ctid, flags) is made anew when a row is read.
 
@@ -14,6 +16,9 @@ const FLAGS_SHIFT: u32 = 11;
 /// HEAP_HASNULL, HEAP_HASVARWIDTH and HEAP_HASEXTERNAL are the lowest bits of `t_infomask`.
 const FLAGS: u16 = 0x0007;
 const HAS_NULL: u16 = 1;
+/// In the word.
+const HAS_COMBINED: u16 = 1 << 14;
+const COMBINED_LEN: usize = 4;
 /// Offset of the null bitmap in a heap tuple.
 const BITS: usize = 23;
 
@@ -63,7 +68,25 @@ pub fn heap_len(row: &[u8]) -> Option<usize> {
     let word = u16::from_le_bytes(*row.first_chunk()?);
     let (natts, has_null) = (usize::from(word & NATTS), word >> FLAGS_SHIFT & HAS_NULL != 0);
     let bits = if has_null { natts.div_ceil(8) } else { 0 };
-    Some(header_len(natts, has_null) + row.len().checked_sub(2 + bits)?)
+    Some(header_len(natts, has_null) + row.len().checked_sub(2 + bits + combined_len(word))?)
+}
+
+const fn combined_len(word: u16) -> usize {
+    if word & HAS_COMBINED == 0 { 0 } else { COMBINED_LEN }
+}
+
+/// Adds a combined command to `row`, which has none.
+pub fn add_combined(row: &mut Vec<u8>, command: u32) {
+    row[1] |= (HAS_COMBINED >> 8) as u8;
+    row.extend_from_slice(&command.to_le_bytes());
+}
+
+/// The combined command of `row`.
+#[must_use]
+pub fn combined(row: &[u8]) -> Option<u32> {
+    let word = u16::from_le_bytes(*row.first_chunk()?);
+    let command = row.last_chunk::<COMBINED_LEN>()?;
+    (word & HAS_COMBINED != 0).then(|| u32::from_le_bytes(*command))
 }
 
 /// Writes the heap tuple of `row` to `to`, which has room for [`heap_len`] bytes aligned to 8.
@@ -73,7 +96,8 @@ pub fn heap_len(row: &[u8]) -> Option<usize> {
 #[inline]
 pub unsafe fn decode(row: &[u8], header: &Header, to: *mut u8) {
     let word = u16::from_le_bytes([row[0], row[1]]);
-    let (natts, flags) = (word & NATTS, word >> FLAGS_SHIFT);
+    let (natts, flags) = (word & NATTS, word >> FLAGS_SHIFT & FLAGS);
+    let end = row.len() - combined_len(word);
     let has_null = flags & HAS_NULL != 0;
     let bits = if has_null { usize::from(natts).div_ceil(8) } else { 0 };
     let hoff = header_len(usize::from(natts), has_null);
@@ -98,6 +122,28 @@ pub unsafe fn decode(row: &[u8], header: &Header, to: *mut u8) {
         data.t_hoff = hoff as u8;
         std::ptr::copy_nonoverlapping(row.as_ptr().add(2), to.add(BITS), bits);
         std::ptr::write_bytes(to.add(BITS + bits), 0, hoff - BITS - bits);
-        std::ptr::copy_nonoverlapping(row.as_ptr().add(2 + bits), to.add(hoff), row.len() - 2 - bits);
+        std::ptr::copy_nonoverlapping(row.as_ptr().add(2 + bits), to.add(hoff), end - 2 - bits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_combined_command_is_no_part_of_the_tuple() {
+        // Three attributes, one of them null.
+        let mut row = vec![3, 1 << 3, 0b101];
+        row.extend_from_slice(&[7; 12]);
+        let len = heap_len(&row);
+        assert_eq!((len, combined(&row)), (Some(24 + 12), None));
+        add_combined(&mut row, 9);
+        assert_eq!((heap_len(&row), combined(&row)), (len, Some(9)));
+        assert_eq!(heap_len(&row[..6]), None, "too short for what its word says");
+        let mut tuple = [0xAA; 40];
+        // SAFETY: there is room for more than `heap_len` says.
+        unsafe { decode(&row, &Header::default(), tuple.as_mut_ptr()) };
+        assert_eq!(tuple[24..36], [7; 12]);
+        assert_eq!(tuple[36..], [0xAA; 4]);
     }
 }

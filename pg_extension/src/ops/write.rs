@@ -34,9 +34,26 @@ pub struct Moved {
     pub other_partition: bool,
 }
 
+/// Bits of the first byte of a move.
+const KEY_CHANGED: u8 = 1;
+const OTHER_PARTITION: u8 = 2;
+/// A combined command comes before the place.
+const HAS_COMBINED: u8 = 4;
+
 impl Moved {
-    fn encode(self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.key_changed) | u8::from(self.other_partition) << 1];
+    /// The end of a row that is written as a move to nowhere.
+    pub const NOWHERE: Self = Self { to: None, key_changed: true, other_partition: false };
+
+    fn encode(self, combined: Option<u32>) -> Vec<u8> {
+        let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        let mut out = vec![
+            flag(self.key_changed, KEY_CHANGED)
+                | flag(self.other_partition, OTHER_PARTITION)
+                | flag(combined.is_some(), HAS_COMBINED),
+        ];
+        if let Some(command) = combined {
+            out.extend_from_slice(&command.to_le_bytes());
+        }
         if let Some(root) = self.to {
             out.extend_from_slice(&root.key());
         }
@@ -48,14 +65,28 @@ impl Moved {
     /// # Errors
     /// Corruption-like, for bytes that [`Batch::moved`] does not write.
     pub fn decode(payload: &[u8]) -> Result<Self> {
+        Ok(Self::decode_combined(payload)?.0)
+    }
+
+    /// Reads the payload of a moved version, and its combined command.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_combined(payload: &[u8]) -> Result<(Self, Option<u32>)> {
         let bad = || Error::corruption(std::path::Path::new(""), 0, "a moved row does not say where to");
-        let (&flags, key) = payload.split_first().ok_or_else(bad)?;
+        let (&flags, mut key) = payload.split_first().ok_or_else(bad)?;
+        let mut combined = None;
+        if flags & HAS_COMBINED != 0 {
+            let (command, rest) = key.split_first_chunk::<4>().ok_or_else(bad)?;
+            (combined, key) = (Some(u32::from_le_bytes(*command)), rest);
+        }
         let to = match key.len() {
             0 => None,
             KEY_LEN => Some(Root::from_key(key).ok_or_else(bad)?),
             _ => return Err(bad()),
         };
-        Ok(Self { to, key_changed: flags & 1 != 0, other_partition: flags & 2 != 0 })
+        let moved = Self { to, key_changed: flags & KEY_CHANGED != 0, other_partition: flags & OTHER_PARTITION != 0 };
+        Ok((moved, combined))
     }
 }
 
@@ -110,7 +141,12 @@ impl Batch {
 
     /// Adds the move of a row.
     pub fn moved(&mut self, full: &[u8], stamp: Stamp, moved: Moved) {
-        let payload = moved.encode();
+        self.moved_combined(full, stamp, moved, None);
+    }
+
+    /// Adds the move of a row, with the command that its old version shows (see [`commands`](super::commands)).
+    pub fn moved_combined(&mut self, full: &[u8], stamp: Stamp, moved: Moved, combined: Option<u32>) {
+        let payload = moved.encode(combined);
         self.version(full, &RowVersion { kind: RowKind::Moved, number: 0, stamp: Some(stamp), payload: &payload });
     }
 
@@ -166,5 +202,27 @@ impl Batch {
                 Ok(())
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_are_read_as_they_were_written() {
+        let root = Root { block: 7, slot: 127 };
+        for to in [None, Some(root)] {
+            for combined in [None, Some(0), Some(u32::MAX)] {
+                for (key_changed, other_partition) in [(false, false), (true, false), (true, true)] {
+                    let moved = Moved { to, key_changed, other_partition };
+                    let bytes = moved.encode(combined);
+                    assert_eq!(Moved::decode_combined(&bytes).unwrap(), (moved, combined));
+                    assert_eq!(Moved::decode(&bytes).unwrap(), moved);
+                    let cut = &bytes[..bytes.len() - 1];
+                    assert!(Moved::decode(cut).is_err() || to.is_none(), "{bytes:?}");
+                }
+            }
+        }
     }
 }

@@ -1,36 +1,57 @@
-//! Says of a statement whether SQL leaves open the order of the rows it returns.
+//! Says of a statement whether SQL leaves open the order of the rows it returns, and in which order it visits rows.
 //!
 //! Open: queries with a FROM, data changes and COPY TO without an ORDER BY of their own or of a subquery; FETCH and EXECUTE
 //! of such ones. The ORDER BY of a window or of an aggregate's arguments does not order the result and so does not count.
 //! (That of a subquery does not either, by the letter of SQL; counting it is the stricter reading.)
+//!
+//! An ORDER BY orders the result. Messages that rows raise while they are looked for come before that, in any order.
 
 use std::collections::BTreeMap;
+
+/// What SQL leaves open of a statement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// In which order its rows come.
+    pub(super) rows: bool,
+    /// In which order it visits rows, and so in which order they raise messages.
+    pub(super) visits: bool,
+}
+
+impl Open {
+    /// What is open of both of two statements.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self { rows: self.rows && other.rows, visits: self.visits && other.visits }
+    }
+}
 
 /// What is known of cursors and prepared statements while a script is read.
 #[derive(Debug, Default)]
 pub struct Session {
-    /// Name of a cursor or of a prepared statement, and whether its order is open.
-    named: BTreeMap<String, bool>,
+    /// Name of a cursor or of a prepared statement, and what is open of it.
+    named: BTreeMap<String, Open>,
 }
 
 impl Session {
-    /// Whether the order of the rows that this statement returns is open. Takes note of the names it declares.
-    pub fn order_is_open(&mut self, statement: &str) -> bool {
+    /// What is open of this statement. Takes note of the names it declares.
+    pub fn open(&mut self, statement: &str) -> Open {
         let words = words(statement);
         let word = |index: usize| words.get(index).map_or("", String::as_str);
+        let of_query = || Open { rows: reads_table(&words) && !has_order_by(&words), visits: reads_table(&words) };
         match word(0) {
-            "select" | "with" | "(" => reads_table(&words) && !has_order_by(&words),
-            "table" | "insert" | "update" | "delete" | "merge" | "copy" => !has_order_by(&words),
+            "select" | "with" | "(" => of_query(),
+            "table" | "insert" | "update" | "delete" | "merge" | "copy" => {
+                Open { rows: !has_order_by(&words), visits: true }
+            }
             "declare" | "prepare" => {
-                self.named.insert(word(1).to_owned(), reads_table(&words) && !has_order_by(&words));
-                false
+                self.named.insert(word(1).to_owned(), of_query());
+                Open::default()
             }
             // FETCH [direction [count]] [FROM | IN] name
             "fetch" | "execute" => {
                 let name = if word(0) == "execute" { word(1) } else { words.last().map_or("", String::as_str) };
-                self.named.get(name).copied().unwrap_or(false)
+                self.named.get(name).copied().unwrap_or_default()
             }
-            _ => false,
+            _ => Open::default(),
         }
     }
 }

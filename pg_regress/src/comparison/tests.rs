@@ -4,7 +4,7 @@ const PLACES: &[&str] = &["ctid", "size"];
 
 fn verdict(expected: &str, actual: &str, script: Script<'_>) -> Verdict {
     let place_columns: Vec<String> = PLACES.iter().map(|&c| c.to_owned()).collect();
-    compare(expected, actual, script, Rules { access_method: "ssdlsm", place_columns: &place_columns })
+    compare(expected, actual, script, Rules { access_method: "ssdlsm", place_columns: &place_columns, outcome: None })
 }
 
 /// The verdict on one statement that printed `expected` and `actual`.
@@ -134,6 +134,50 @@ fn copied_rows_and_messages_of_rows_may_come_in_any_order() {
     let error = "ERROR:  no\n";
     assert!(is_different(&on("update t set a = 1;", &format!("{one}{error}"), &format!("{error}{one}"))));
     assert!(is_different(&on("update t set a = 1;", "ERROR:  row 1\n", "ERROR:  row 2\n")));
+}
+
+#[test]
+fn copied_rows_are_known_behind_comments_and_in_groups() {
+    assert_eq!(on("-- all of it\ncopy t to stdout;", "1\tx\n2\ty\n", "2\ty\n1\tx\n"), only(Kind::RowOrder));
+    let group = "select 1 from t \\; copy t to stdout \\; select 2 from t;";
+    let one = " ?column? \n----------\n        1\n(1 row)\n\n";
+    assert_eq!(on(group, &format!("{one}a\nb\n{one}"), &format!("{one}b\na\n{one}")), only(Kind::RowOrder));
+    assert!(is_different(&on(group, &format!("{one}a\nb\n{one}"), &format!("{one}b\nc\n{one}"))));
+}
+
+#[test]
+fn an_order_by_orders_rows_and_no_messages() {
+    let (one, two) = ("NOTICE:  row 1\n", "NOTICE:  row 2\n");
+    let (forth, back) = (format!("{one}{two}"), format!("{two}{one}"));
+    let statement = "select * from t where f(a) order by a;";
+    assert_eq!(on(statement, &format!("{forth}{AB}"), &format!("{back}{AB}")), only(Kind::RowOrder));
+    assert!(is_different(&on(statement, &format!("{forth}{AB}"), &format!("{back}{BA}"))));
+    assert!(is_different(&on(statement, &format!("{forth}{AB}"), &format!("{one}{AB}"))));
+    assert!(is_different(&on("select f(1), f(2) order by 1;", &forth, &back)), "no rows are visited");
+    assert!(is_different(&on("copy (select * from t order by 1) to stdout;", "1\n2\n", "2\n1\n")));
+}
+
+#[test]
+fn an_outcome_is_accepted_word_for_word() {
+    let script = "delete from t;\nselect * from t;\nselect * from u;\n";
+    let output = |deleted: &str, left: &str, other: &str| {
+        format!("delete from t;\n{deleted}select * from t;\n{left}select * from u;\n{other}")
+    };
+    let none = " a | b \n---+---\n(0 rows)\n\n";
+    let expected = output("ERROR:  no\n", AB, AB);
+    let outcome = format!("delete from t;\nselect * from t;\n{none}");
+    let verdict_on = |actual: &str, outcome: Option<&str>| {
+        compare(&expected, actual, Script::Sql(script), Rules { access_method: "ssdlsm", place_columns: &[], outcome })
+    };
+    let actual = output("", none, BA);
+    let both = Verdict::Explained(BTreeSet::from([Kind::RowOrder, Kind::RowMetFirst]));
+    assert_eq!(verdict_on(&actual, Some(&outcome)), both);
+    assert!(is_different(&verdict_on(&actual, None)));
+    let Verdict::Different(found) = verdict_on(&actual, Some("delete from t;\n")) else { panic!("part of it") };
+    assert_eq!((found.places.len(), found.text), (2, outcome.clone()));
+    assert!(is_different(&verdict_on(&output("ERROR:  other\n", none, BA), Some(&outcome))));
+    assert!(is_different(&verdict_on(&output("", none, none), Some(&outcome))), "one more");
+    assert_eq!(verdict_on(&expected, Some(&outcome)), Verdict::Explained(BTreeSet::new()), "as a heap");
 }
 
 #[test]

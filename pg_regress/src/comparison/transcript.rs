@@ -1,8 +1,8 @@
 //! Cuts the output of a test at the statements that were echoed into it.
 //!
 //! psql under `pg_regress` prints every line of its script that is not empty, then what the statements that end on that
-//! line return. So the lines of the script appear in the output in order, and what stands between two of them belongs to
-//! the statements that ended on the first. Lines of COPY data are not printed. isolationtester prints `step NAME: SQL`.
+//! line return. So the lines of the script appear in the output in order, and what stands between two of them, if anything,
+//! belongs to the statements that ended on the first. Lines of COPY data are not printed. isolationtester prints `step NAME: SQL`.
 
 mod lexer;
 
@@ -12,7 +12,7 @@ pub(crate) use lexer::scan;
 
 use super::Script;
 use super::printed::trailing_messages;
-use super::statement::Session;
+use super::statement::{Open, Session, words};
 use lexer::ScriptLine;
 
 /// The lines that one or more statements printed.
@@ -24,13 +24,26 @@ pub struct Segment<'t> {
     pub(crate) output: Vec<&'t str>,
     /// Line in the output at which `output` starts, from 1.
     pub(crate) line: usize,
-    /// Whether SQL leaves open in which order rows come.
-    pub(crate) order_is_open: bool,
+    /// What SQL leaves open.
+    pub(crate) open: Open,
     /// The rows are lines of COPY.
     pub(crate) is_copy: bool,
 }
 
-impl Segment<'_> {
+impl<'t> Segment<'t> {
+    const EMPTY: Segment<'static> = Segment {
+        echo: Vec::new(),
+        output: Vec::new(),
+        line: 1,
+        open: Open { rows: false, visits: false },
+        is_copy: false,
+    };
+
+    /// All its lines, as they were printed.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &'t str> {
+        self.echo.iter().chain(&self.output).copied()
+    }
+
     /// The line to name it by.
     pub(crate) fn title(&self) -> &str {
         self.echo.iter().rev().find(|l| !l.trim().is_empty()).map_or("(start)", |l| l.trim())
@@ -61,8 +74,9 @@ const PERMUTATION: &str = "starting permutation:";
 fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segment<'t>>, String> {
     let mut session = Session::default();
     let mut segments = Vec::new();
-    let mut open = Segment { echo: Vec::new(), output: Vec::new(), line: 1, order_is_open: false, is_copy: false };
+    let mut open: Segment<'t> = Segment::EMPTY;
     let mut at = 0;
+    let mut has_ended = false;
     let mut line_is_open = false;
     for (number, line) in script.iter().enumerate().filter(|(_, line)| line.is_echoed) {
         let is_appended = line_is_open && lines.get(at).is_some_and(|l| l.ends_with(line.text));
@@ -71,18 +85,19 @@ fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segm
         let Some(found) = found else {
             return Err(format!("line {} of the script is not echoed: {}", number + 1, line.text));
         };
-        if found > 0 {
+        if found > 0 || has_ended {
             open.output = lines[at..at + found].to_vec();
             open.line = at + 1;
             segments.push(open);
-            open = Segment { echo: Vec::new(), output: Vec::new(), line: 0, order_is_open: false, is_copy: false };
+            open = Segment::EMPTY;
         }
         open.echo.push(lines[at + found]);
         at += found + 1;
-        let mut are_open = line.ended.iter().map(|s| session.order_is_open(s)).collect::<Vec<_>>();
-        are_open.retain(|is_open| !is_open);
-        open.order_is_open = !line.ended.is_empty() && are_open.is_empty();
-        open.is_copy = line.ended.iter().any(|s| s.trim_start().to_lowercase().starts_with("copy"));
+        // All that ends on the line counts as one, so every part of it must be open.
+        open.open = line.ended.iter().map(|s| session.open(s)).reduce(Open::and).unwrap_or_default();
+        let copies = |part: &str| words(part).first().is_some_and(|word| word == "copy");
+        open.is_copy = line.ended.iter().any(|s| s.split("\\;").any(copies));
+        has_ended = !line.ended.is_empty();
     }
     open.output = lines[at..].to_vec();
     open.line = at + 1;
@@ -91,34 +106,28 @@ fn read_sql<'t>(lines: &[&'t str], script: &[ScriptLine<'_>]) -> Result<Vec<Segm
 }
 
 fn read_spec<'t>(lines: &[&'t str]) -> Vec<Segment<'t>> {
-    let mut steps: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut steps: BTreeMap<&str, Open> = BTreeMap::new();
     let mut segments: Vec<Segment<'t>> = Vec::new();
     for (index, &line) in lines.iter().enumerate() {
         let starts = line.starts_with("step ") || line.starts_with(PERMUTATION);
         match segments.last_mut() {
             Some(segment) if !starts => segment.output.push(line),
-            _ => segments.push(Segment {
-                echo: vec![line],
-                output: Vec::new(),
-                line: index + 2,
-                order_is_open: false,
-                is_copy: false,
-            }),
+            _ => segments.push(Segment { echo: vec![line], output: Vec::new(), line: index + 2, ..Segment::EMPTY }),
         }
     }
     for segment in &mut segments {
         let Some((name, sql)) = segment.echo[0].strip_prefix("step ").and_then(|step| step.split_once(':')) else {
             continue;
         };
-        segment.order_is_open = if sql.trim_start().starts_with("<... completed>") {
-            steps.get(name).copied().unwrap_or(false)
+        segment.open = if sql.trim_start().starts_with("<... completed>") {
+            steps.get(name).copied().unwrap_or_default()
         } else {
             let more = segment.output.iter().take_while(|line| !line.starts_with("ERROR:  "));
             // The last line before a rule of dashes has the names of the columns, which are no words of SQL that matter.
             let text: String = std::iter::once(sql).chain(more.copied()).flat_map(|line| [line, "\n"]).collect();
-            let is_open = Session::default().order_is_open(&text);
-            steps.insert(name, is_open);
-            is_open
+            let open = Session::default().open(&text);
+            steps.insert(name, open);
+            open
         };
     }
     give_messages_to_their_steps(&mut segments);

@@ -168,6 +168,9 @@ pub(super) fn run(stage: &Stage<'_>, suite: Suite) -> Result<Count> {
     if chosen.is_empty() && matches!(plan.tests, Tests::Variable(_)) {
         chosen.clone_from(&tests);
     }
+    if suite == Suite::Own && stage.order.access_method != AccessMethod::Extension && chosen.is_empty() {
+        chosen = tests.iter().filter(|name| !is_for_extension(&plan.source, name)).cloned().collect();
+    }
     let title = format!("{} on {}", suite.name(), stage.order.access_method.name());
     let bar = Bar::new(&title, if chosen.is_empty() { tests.len() } else { chosen.len() });
 
@@ -289,6 +292,12 @@ fn chosen(stage: &Stage<'_>, suite: Suite, tests: &[String]) -> Result<Vec<Strin
     let mut chosen: Vec<String> = needs_setup.then(|| CORE_SETUP.to_owned()).into_iter().collect();
     chosen.extend(named.iter().cloned());
     Ok(chosen)
+}
+
+/// Whether a test of ours is about what only the extension has; its first line says so.
+fn is_for_extension(source: &Path, name: &str) -> bool {
+    let script = fs::read_to_string(source.join("sql").join(format!("{name}.sql"))).unwrap_or_default();
+    script.starts_with("-- For ssdlsm alone")
 }
 
 /// The names in a schedule, in its order.

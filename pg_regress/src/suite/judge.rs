@@ -39,7 +39,8 @@ pub(super) fn test(stage: &Stage<'_>, suite: Suite, name: &str, files: &Files) -
     let script = if suite.is_isolation() { Script::Spec } else { Script::Sql(&sql) };
     let listed = stage.expected.of(suite.name(), name, stage.order.update_in_place);
     let place_columns = listed.map(|l| l.columns.as_slice()).unwrap_or_default();
-    let rules = Rules { access_method: stage.order.access_method.name(), place_columns };
+    let outcome = listed.and_then(|l| l.outcome.as_deref());
+    let rules = Rules { access_method: stage.order.access_method.name(), place_columns, outcome };
 
     // Postgres keeps several outputs of some tests; the nearest one tells most.
     let verdicts = alternatives(&files.source.join("expected"), name).into_iter().map(|expected| {
@@ -48,15 +49,20 @@ pub(super) fn test(stage: &Stage<'_>, suite: Suite, name: &str, files: &Files) -
     });
     let distance = |verdict: &Verdict| match verdict {
         Verdict::Explained(_) => 0,
-        Verdict::Different(places) => places.len(),
+        Verdict::Different(found) => found.places.len(),
     };
     match verdicts.min_by_key(distance) {
         None => Judgement::Failed(vec!["there is no expected output".to_owned()]),
-        Some(Verdict::Different(places)) => {
-            let more = places.len().saturating_sub(SHOWN);
-            let mut why: Vec<String> = places.into_iter().take(SHOWN).collect();
+        Some(Verdict::Different(found)) => {
+            let more = found.places.len().saturating_sub(SHOWN);
+            let mut why: Vec<String> = found.places.into_iter().take(SHOWN).collect();
             if more > 0 {
                 why.push(format!("and {more} more"));
+            }
+            // For the reader, and as it would be recorded; the verdict does not depend on it.
+            let printed = files.output.join(format!("{name}.printed"));
+            if fs::write(&printed, found.text).is_ok() {
+                why.push(format!("what these printed: {}", printed.display()));
             }
             why.push(format!("see {}", files.output.join("regression.diffs").display()));
             Judgement::Failed(why)
