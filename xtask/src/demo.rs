@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
     let ok = run::inherited(tour(workspace, arguments, &data))?;
     let option = pg::data_option(&data);
     println!("The server runs on. To try it: cargo xtask pg psql{option} -- -d demo_ssdlsm");
-    println!("for example: SELECT * FROM pgbench_branches; CREATE TABLE t (a int) USING ssdlsm;");
+    println!("for example: SELECT * FROM pgbench_branches; SELECT * FROM ssdlsm_stat;");
     println!("and to stop it: cargo xtask pg stop{option}");
     println!("demo: {}", if ok { "ok" } else { "failed" });
     Ok(ok)
