@@ -179,7 +179,7 @@ fn pid(client: &mut Client) -> Result<i32> {
 
 /// Inserts some rows; `false` when they are refused for want of space.
 fn insert(client: &mut Client, table: &str) -> Result<bool> {
-    let body = "(SELECT string_agg(md5(random()::text || i), '') FROM generate_series(1, 8))";
+    let body = "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 8 + i * 0))";
     done(client.batch_execute(&format!("INSERT INTO {table} (body) SELECT {body} FROM generate_series(1, {ROWS}) i")))
 }
 
