@@ -3,6 +3,9 @@
 //! 1. Bitmap scans make the server prefetch blocks of the table's main fork, which has none, and which is an error beyond the first
 //!    131072. So they are told not to.
 //! 2. CREATE DATABASE copies files of the template; rows of our tables are copied here.
+//! 3. `pg_prewarm` reads the main fork, see [`prewarm`].
+
+pub mod prewarm;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -30,6 +33,7 @@ pub fn install() {
         pg_sys::ExecutorRun_hook = Some(executor_run);
         PREVIOUS_UTILITY = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(utility);
+        prewarm::install();
     }
 }
 

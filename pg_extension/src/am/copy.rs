@@ -1,7 +1,5 @@
 //! Copies of whole trees: for tables that move, and for databases made from a template.
 
-use std::collections::BTreeSet;
-
 use pgrx::pg_sys;
 use ssd_engine::base::ids::TreeId;
 use ssd_engine::base::key::{Kind, full_key, prefix_successor};
@@ -68,9 +66,13 @@ pub fn rows(from: TreeId, to: TreeId, logged: bool) {
 pub fn database(from: pg_sys::Oid, to: pg_sys::Oid) {
     let lsm = link::lsm();
     let (old, new) = (trees_of_database(from), trees_of_database(to));
-    let range = TreeId(old.start)..TreeId(old.end);
-    let mut all: BTreeSet<_> = trees::with_entries(lsm, range.clone()).or_raise().into_iter().collect();
-    all.extend(numbers::known(lsm, range).or_raise());
+    // A number that a dropped database had may be asked for again before the end of its trees has come.
+    let stale = trees::all(lsm, TreeId(new.start)..TreeId(new.end)).or_raise();
+    if !stale.is_empty() {
+        let lsm = link::writer().store.lsm();
+        stale.into_iter().for_each(|tree| trees::end(lsm, tree).or_raise());
+    }
+    let all = trees::all(lsm, TreeId(old.start)..TreeId(old.end)).or_raise();
     if all.is_empty() {
         return;
     }

@@ -6,6 +6,7 @@ use pgrx::pg_sys::{self, BlockNumber, ForkNumber};
 use super::modify::size_of_row;
 use super::relation::tree_of;
 use crate::error::OrRaise;
+use crate::hooks;
 use crate::link;
 use crate::ops::numbers::{self, PAGE_ROOM};
 
@@ -30,6 +31,7 @@ pub unsafe extern "C-unwind" fn size(rel: pg_sys::Relation, fork: ForkNumber::Ty
     // SAFETY: the server's arguments.
     unsafe {
         match fork {
+            _ if hooks::prewarm::runs() => 0,
             ForkNumber::MAIN_FORKNUM | ForkNumber::InvalidForkNumber => blocks(rel) * BLOCK,
             _ => 0,
         }

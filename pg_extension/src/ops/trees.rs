@@ -134,20 +134,37 @@ pub fn has_file(tree: TreeId) -> Result<bool> {
 /// # Errors
 /// I/O.
 pub fn collect(lsm: &Arc<Lsm>) -> Result<usize> {
-    let all = FIRST..TreeId(u64::MAX);
-    let mut trees: BTreeSet<_> = with_entries(lsm, all.clone())?.into_iter().collect();
-    trees.extend(numbers::known(lsm, all)?);
+    let trees = all(lsm, FIRST..TreeId(u64::MAX))?;
     let nodes = nodes_with_files("")?;
     let mut count = 0;
     for tree in trees.into_iter().filter(|tree| !nodes.contains(&node_of_tree(*tree))) {
-        let mut batch = Batch::default();
-        batch.delete_tree(tree);
-        numbers::forget(lsm, &mut batch, tree)?;
-        batch.write_to_free(lsm)?;
-        numbers::release(tree);
+        end(lsm, tree)?;
         count += 1;
     }
     Ok(count)
+}
+
+/// The trees in `range` that have rows, or whose places are known.
+///
+/// # Errors
+/// I/O.
+pub fn all(lsm: &Arc<Lsm>, range: Range<TreeId>) -> Result<BTreeSet<TreeId>> {
+    let mut trees: BTreeSet<_> = with_entries(lsm, range.clone())?.into_iter().collect();
+    trees.extend(numbers::known(lsm, range)?);
+    Ok(trees)
+}
+
+/// Ends a tree that nobody uses, and what is known about its places.
+///
+/// # Errors
+/// I/O.
+pub fn end(lsm: &Arc<Lsm>, tree: TreeId) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.delete_tree(tree);
+    numbers::forget(lsm, &mut batch, tree)?;
+    batch.write_to_free(lsm)?;
+    numbers::release(tree);
+    Ok(())
 }
 
 /// Empties the unlogged tables, as the server empties their files, after a crash and at the end of recovery. Not logged: after
