@@ -93,7 +93,9 @@ impl Memtable for Ours {
 }
 
 /// The key as a memtable of this kind would hold it: owned bytes and the trailer, newest first.
-struct Theirs(SkipMap<(Box<[u8]>, Reverse<Trailer>), Box<[u8]>>);
+type TheirKey = (Box<[u8]>, Reverse<Trailer>);
+
+struct Theirs(SkipMap<TheirKey, Box<[u8]>>);
 
 impl Memtable for Theirs {
     fn new(_common: &[u8]) -> Self {

@@ -407,9 +407,8 @@ pub unsafe extern "C-unwind" fn update(
         }
         let old = columns::heap_tuple(rel, place, &before.row);
         let changed = columns::changed(rel, old, slot);
-        let mode = if changed.key { Mode::Update } else { Mode::NoKeyUpdate };
-        *lock_mode =
-            if changed.key { LockTupleMode::LockTupleExclusive } else { LockTupleMode::LockTupleNoKeyExclusive };
+        let (mode, server_mode) = modes_of_update(changed.key);
+        *lock_mode = server_mode;
         let wish = Wish { command: cid, mode, is_lock: false, status: &status };
         let change = Change { tree, tid: place, wish, crosscheck, wait };
         let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Update, LockWaitPolicy::LockWaitBlock);
@@ -429,23 +428,15 @@ pub unsafe extern "C-unwind" fn update(
         if free {
             pg_sys::heap_freetuple(given);
         }
-        let mut row = prepare(rel, slot, old, 0);
+        let row = prepare(rel, slot, old, 0);
         let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || place.number >= NUMBER_MAX;
-        let combined = commands::combine(before.stamp, cid);
         let mut batch = Batch::default();
+        let combined = commands::combine(before.stamp, cid);
         let new = if moves {
-            let root = numbers::take_near(lsm, tree, place.root, row.size).or_raise();
-            batch.put(&root.full_key(tree), 0, stamp, &row.payload);
-            let moved = Moved { to: Some(root), key_changed: changed.key, other_partition: false };
-            batch.moved_combined(&full, stamp, moved, combined);
-            Tid::of_root(root)
+            let to = numbers::take_near(lsm, tree, place.root, row.size).or_raise();
+            put_moved(&mut batch, tree, (place.root, to, changed.key), (stamp, combined), &row.payload)
         } else {
-            let number = place.number + 1;
-            if let Some(command) = combined {
-                tuple::add_combined(&mut row.payload, command);
-            }
-            batch.put(&full, number, stamp, &row.payload);
-            Tid { root: place.root, number }
+            put_in_place(&mut batch, (tree, place), (stamp, combined), row.payload)
         };
         if identity::is_decodable(rel) {
             let kept = identity::of_updated(rel, old, slot);
@@ -473,6 +464,44 @@ pub unsafe extern "C-unwind" fn update(
         pg_sys::heap_freetuple(old);
         result
     }
+}
+
+/// How an update locks its row, for us and for the server: what foreign keys may refer to needs more.
+const fn modes_of_update(changes_key: bool) -> (Mode, LockTupleMode::Type) {
+    if changes_key {
+        (Mode::Update, LockTupleMode::LockTupleExclusive)
+    } else {
+        (Mode::NoKeyUpdate, LockTupleMode::LockTupleNoKeyExclusive)
+    }
+}
+
+/// A new row at `to`, and the end of the one at `from`, which says where to; the new one's place.
+fn put_moved(
+    batch: &mut Batch,
+    tree: TreeId,
+    (from, to, key_changed): (Root, Root, bool),
+    (stamp, combined): (Stamp, Option<u32>),
+    row: &[u8],
+) -> Tid {
+    let moved = Moved { to: Some(to), key_changed, other_partition: false };
+    batch.put(&to.full_key(tree), 0, stamp, row);
+    batch.moved_combined(&from.full_key(tree), stamp, moved, combined);
+    Tid::of_root(to)
+}
+
+/// The version after `place` of the same row; its place.
+fn put_in_place(
+    batch: &mut Batch,
+    (tree, place): (TreeId, Tid),
+    (stamp, combined): (Stamp, Option<u32>),
+    mut row: Vec<u8>,
+) -> Tid {
+    let number = place.number + 1;
+    if let Some(command) = combined {
+        tuple::add_combined(&mut row, command);
+    }
+    batch.put(&place.root.full_key(tree), number, stamp, &row);
+    Tid { root: place.root, number }
 }
 
 /// Locks the row's new place for those who hold its old one.

@@ -77,6 +77,9 @@ pub(super) fn find(env: &Arc<dyn Env>, dir: &Path, direct: bool, replay_from: Ls
     Ok(None)
 }
 
+/// Files that a version has.
+type LiveFiles = BTreeMap<FileNumber, Arc<FileMeta>>;
+
 /// The edits of a manifest, as far as it can be read.
 struct History {
     edits: Vec<VersionEdit>,
@@ -130,11 +133,7 @@ impl History {
     }
 
     /// As [`longest_sound_prefix`](Self::longest_sound_prefix), by what is known of files without reading all of them.
-    fn longest_prefix_without(
-        &self,
-        durable: Lsn,
-        files: &mut Files<'_>,
-    ) -> Result<Option<(usize, BTreeMap<FileNumber, Arc<FileMeta>>)>> {
+    fn longest_prefix_without(&self, durable: Lsn, files: &mut Files<'_>) -> Result<Option<(usize, LiveFiles)>> {
         let (mut live, mut bad) = (BTreeMap::new(), BTreeSet::new());
         let (mut at, mut best) = (Lsn(0), None);
         for (count, edit) in (1..).zip(&self.edits) {
