@@ -60,6 +60,8 @@ pub struct Shared {
     pub guardian_latch: AtomicPtr<pg_sys::Latch>,
     /// Redo pointer up to which everything is in files.
     pub flushed_for: AtomicU64,
+    /// Processes that are ending trees whose files are gone.
+    pub collecting: AtomicU32,
     /// Where relations' next rows go.
     pub numbers: [NumberSlot; NUMBER_SLOTS],
 }

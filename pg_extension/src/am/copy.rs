@@ -62,7 +62,11 @@ pub fn database(from: pgrx::pg_sys::Oid, to: pgrx::pg_sys::Oid) {
     let lsm = link::lsm();
     let (old, new) = (trees_of_database(from), trees_of_database(to));
     // A number that a dropped database had may be asked for again before the end of its trees has come.
-    for stale in trees::with_entries(lsm, TreeId(new.start)..TreeId(new.end)).or_raise() {
+    let stale = trees::with_entries(lsm, TreeId(new.start)..TreeId(new.end)).or_raise();
+    if !stale.is_empty() {
+        link::wait_for_collectors();
+    }
+    for stale in stale {
         trees::end_of(stale).write(link::writer().store.lsm(), true).or_raise();
     }
     let all = trees::with_entries(lsm, TreeId(old.start)..TreeId(old.end)).or_raise();

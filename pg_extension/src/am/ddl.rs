@@ -44,6 +44,7 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
         let tree = tree_of_node(&*node);
         if lsm.tree_has_entries(tree).or_raise() {
             // A file number that has come round again; what was left of its former life ends here.
+            link::wait_for_collectors();
             let mut batch = Batch::default();
             batch.delete_tree(tree);
             batch.write(lsm, true).or_raise();

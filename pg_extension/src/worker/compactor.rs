@@ -69,7 +69,10 @@ fn collect(collected_at: &mut u64) {
         return;
     }
     let _ = link::writer();
-    match trees::collect(link::lsm()) {
+    shmem::shared().collecting.fetch_add(1, Ordering::SeqCst);
+    let collected = trees::collect(link::lsm());
+    shmem::shared().collecting.fetch_sub(1, Ordering::SeqCst);
+    match collected {
         Ok(_) => *collected_at = redo,
         Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),
     }
