@@ -165,6 +165,16 @@ unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
     }
 }
 
+/// Waits until nobody goes by a list of files that was made before: for whoever has made a file under a number that had one before,
+/// before rows are written under it.
+pub fn wait_for_collectors() {
+    while shmem::shared().collecting.load(Ordering::SeqCst) != 0 {
+        check_for_interrupts();
+        // SAFETY: a pause.
+        unsafe { pg_sys::pg_usleep(10_000) };
+    }
+}
+
 /// `CHECK_FOR_INTERRUPTS()`.
 #[inline]
 pub fn check_for_interrupts() {

@@ -97,6 +97,8 @@ pub struct Shared {
     pub flushed_for: AtomicU64,
     /// When this life of the shared memory began, as the server's timestamps have it: what is counted is counted since then.
     pub made_at: AtomicI64,
+    /// Processes that are ending trees whose files are gone.
+    pub collecting: AtomicU32,
     /// Where relations' next rows go.
     pub numbers: [NumberSlot; NUMBER_SLOTS],
 }

@@ -69,6 +69,7 @@ pub fn database(from: pg_sys::Oid, to: pg_sys::Oid) {
     // A number that a dropped database had may be asked for again before the end of its trees has come.
     let stale = trees::all(lsm, TreeId(new.start)..TreeId(new.end)).or_raise();
     if !stale.is_empty() {
+        link::wait_for_collectors();
         let lsm = link::writer().store.lsm();
         stale.into_iter().for_each(|tree| trees::end(lsm, tree).or_raise());
     }

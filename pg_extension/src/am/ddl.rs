@@ -51,6 +51,7 @@ pub unsafe extern "C-unwind" fn set_new_filenode(
         pg_sys::smgrclose(storage);
         if is_old {
             // A file number that has come round again; what was left of its former life ends here.
+            link::wait_for_collectors();
             let mut batch = Batch::default();
             batch.delete_tree(tree);
             batch.write(lsm, true).or_raise();

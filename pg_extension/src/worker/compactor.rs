@@ -78,7 +78,10 @@ fn collect(collected_at: &mut u64) {
         return;
     }
     activity::begins("looking for rows of dropped tables");
-    match trees::collect(link::lsm()) {
+    shmem::shared().collecting.fetch_add(1, Ordering::SeqCst);
+    let collected = trees::collect(link::lsm());
+    shmem::shared().collecting.fetch_sub(1, Ordering::SeqCst);
+    match collected {
         Ok(_) => *collected_at = redo,
         Err(failed) => error::report(&failed, pgrx::PgLogLevel::LOG),
     }
