@@ -39,6 +39,9 @@ enum Subject {
 /// Options of `crash disk`.
 #[derive(Args)]
 struct Disk {
+    /// Play this scene alone.
+    #[arg(long, value_parser = ["creeping", "dropping", "sudden"])]
+    scene: Option<String>,
     /// What tables are made with; heap is the control.
     #[arg(long, default_value = "ssdlsm", value_parser = ["heap", "ssdlsm"])]
     am: String,
@@ -77,7 +80,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         Subject::Pg(postgres) => (POSTGRES_BINARY, postgres.options(workspace)?),
         Subject::Disk(disk) => {
             let dir = place(workspace, disk.dir.as_deref(), "pg_full_disk")?;
-            (DISK_BINARY, vec!["--am".to_owned(), disk.am.clone(), "--dir".to_owned(), dir])
+            let mut options = vec!["--am".to_owned(), disk.am.clone(), "--dir".to_owned(), dir];
+            options.extend(disk.scene.iter().flat_map(|scene| ["--scene".to_owned(), scene.clone()]));
+            (DISK_BINARY, options)
         }
     };
     if !workspace.has_binary("tests", binary) {

@@ -1,5 +1,7 @@
 //! A compactor: runs the engine's jobs one after the other.
 
+use std::sync::atomic::Ordering;
+
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
@@ -7,7 +9,7 @@ use super::{Role, activity, nap, play, take_signals, told_to_end};
 use crate::ffi::externs;
 use crate::ops::trees;
 use crate::xact::garbage::Outsider;
-use crate::{error, link};
+use crate::{error, link, shmem};
 
 /// Milliseconds between two looks for work.
 const IDLE_MS: i64 = 200;

@@ -1,5 +1,5 @@
-//! Fills the disk under Postgres and checks what comes of it: `full-disk-pg [--am heap|ssdlsm] [--dir DIR]`. Last line:
-//! `N passed, N failed`.
+//! Fills the disk under Postgres and checks what comes of it: `full-disk-pg [--scene NAME] [--am heap|ssdlsm] [--dir DIR]`. Last
+//! line: `N passed, N failed`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the person who typed it")]
 
 use std::path::PathBuf;
@@ -45,12 +45,13 @@ fn inside() -> ExitCode {
 }
 
 fn order() -> Result<Order, String> {
-    let mut order =
-        Order { access_method: AccessMethod::Extension, dir: std::env::temp_dir().join("ssdb-full-disk-pg") };
+    let dir = std::env::temp_dir().join("ssdb-full-disk-pg");
+    let mut order = Order { access_method: AccessMethod::Extension, scene: None, dir };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
+            "--scene" => order.scene = Some(value),
             "--dir" => order.dir = PathBuf::from(&value),
             "--am" if value == "heap" => order.access_method = AccessMethod::Heap,
             "--am" if value == "ssdlsm" => order.access_method = AccessMethod::Extension,

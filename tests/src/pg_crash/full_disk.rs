@@ -53,6 +53,8 @@ log_line_prefix = '%m [%p:%b] '
 pub struct Order {
     /// What tables are made with.
     pub access_method: AccessMethod,
+    /// The only scene to play.
+    pub scene: Option<String>,
     /// Where the file system is mounted; what is there is hidden meanwhile.
     pub dir: PathBuf,
 }
@@ -71,7 +73,8 @@ pub fn run(order: &Order, tell: &dyn Fn(&str)) -> Result<(u64, u64)> {
     let (mut passed, mut failed) = (0, 0);
     let scenes: [(&str, fn(&Place) -> Result<String>); 3] =
         [("creeping", creeping), ("dropping", dropping), ("sudden", sudden)];
-    for (name, scene) in scenes {
+    for (name, scene) in scenes.into_iter().filter(|(name, _)| order.scene.as_deref().is_none_or(|only| only == *name))
+    {
         let place = Place::new(order, &installation, &account, &sockets)?;
         let outcome = scene(&place).and_then(|said| log::check(&place.cluster.log(), 0).map(|()| said));
         match outcome {
@@ -147,10 +150,11 @@ impl Place {
         self.disk.join("ballast")
     }
 
-    /// Writes the file that is removed later: so many bytes, or all that there is room for.
+    /// Writes the file that is removed later: so many more bytes, or all that there is room for.
     fn fill(&self, bytes: usize) -> Result<()> {
         let path = self.ballast();
-        let mut file = fs::File::create(&path).map_err(|e| format!("could not create \"{}\": {e}", path.display()))?;
+        let open = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let mut file = open.map_err(|e| format!("could not create \"{}\": {e}", path.display()))?;
         let chunk = vec![0; 4096];
         for _ in 0..bytes / chunk.len() {
             match file.write_all(&chunk) {
@@ -318,6 +322,7 @@ fn sudden(place: &Place) -> Result<String> {
 /// Takes all space for a while, under load. Reads go on meanwhile.
 fn suffer(place: &Place, client: &mut Client) -> Result<()> {
     thread::sleep(Duration::from_secs(3));
+    place.fill(usize::MAX)?;
     let (full, mut reads) = (Instant::now(), 0);
     while full.elapsed() < FULL {
         // Again, since whatever freed something is to find nothing.
