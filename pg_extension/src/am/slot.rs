@@ -57,7 +57,7 @@ const SHOULD_FREE: u16 = pg_sys::TTS_FLAG_SHOULDFREE as u16;
 /// The server's own functions for slots of heap tuples.
 fn heap_ops() -> &'static TupleTableSlotOps {
     // SAFETY: a constant of the server.
-    unsafe { &*(&raw const pg_sys::TTSOpsHeapTuple) }
+    unsafe { &pg_sys::TTSOpsHeapTuple }
 }
 
 unsafe fn ours<'s>(slot: *mut TupleTableSlot) -> &'s mut Slot {
