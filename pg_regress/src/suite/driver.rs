@@ -17,9 +17,10 @@ use crate::failure::{Failure, Result};
 use crate::program;
 use crate::source_tree::remove_dir;
 
-/// Settings of the servers: what `pg_regress` gives its own, without waiting for the disk.
+/// Settings of the servers: what `pg_regress` gives its own, without waiting for the disk; a standby that falls behind finds the log.
 pub(super) const SETTINGS: &str = "\
 fsync = off
+wal_keep_size = 64GB
 max_prepared_transactions = 2
 log_autovacuum_min_duration = 0
 log_line_prefix = '%m %b[%p] %q%a '
