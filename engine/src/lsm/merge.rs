@@ -225,6 +225,20 @@ impl<'a> Merge<'a> {
         Ok(stopped)
     }
 
+    /// Forward: moves the source of the current entry behind all versions of `key`, which is that of this entry. The other sources
+    /// stay where they are.
+    ///
+    /// # Errors
+    /// I/O, corruption.
+    pub fn pass_key(&mut self, key: &[u8]) -> Result<()> {
+        let (context, source) = (self.context, &mut self.sources[self.heap[0] as usize]);
+        // Trailer 0 is below all versions of the key.
+        let target = source.begin_seek(key, Trailer(0), context)?;
+        source.finish_seek(key, Trailer(0), target, context)?;
+        let ended = !source.valid();
+        self.change_top(ended)
+    }
+
     /// The top source has ended, or is not the first any more.
     fn change_top(&mut self, ended: bool) -> Result<()> {
         if ended {

@@ -5,6 +5,7 @@
 //! keeps the positions of its sources; when the generation has moved (a memtable or file may be gone) it opens its
 //! sources anew and seeks to where it was.
 
+use std::cell::Cell;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -33,6 +34,10 @@ const FIRST_ROWS: usize = 8;
 const ROWS_MAX: usize = 512;
 /// Entries looked at under one pin. Long stretches of deleted rows must not hold back the reuse of memory.
 const STEPS_MAX: usize = 8192;
+
+/// Older versions of a key that is done are stepped over up to so many; then their source seeks behind them. A row that is updated all
+/// the time has thousands of them until they are flushed.
+const SKIPS_MAX: usize = 8;
 
 /// Range tombstones of one source.
 pub(crate) enum RangeDeletes {
@@ -276,6 +281,8 @@ impl Cursor {
         let mut is_row = false;
         let mut failure = None;
         let mut steps = 0;
+        // Older versions of the last key that were stepped over.
+        let skips = Cell::new(0);
         let mut take = |key: &[u8], trailer: Trailer, value: &[u8]| {
             // Without a key that is done a lost position could not be found again: the first is looked for to its end.
             if steps >= STEPS_MAX && *place != Place::Start {
@@ -284,7 +291,12 @@ impl Cursor {
             steps += 1;
             let last = if is_row { batch.last_key() } else { last_key.as_slice() };
             let same_key = *place != Place::Start && is_same(key, last);
-            if trailer > bound || (same_key && *place == Place::AfterKey) {
+            if same_key && *place == Place::AfterKey {
+                skips.set(skips.get() + 1);
+                return skips.get() < SKIPS_MAX;
+            }
+            skips.set(0);
+            if trailer > bound {
                 return true;
             }
             if batch.is_full() {
@@ -319,7 +331,12 @@ impl Cursor {
                 break true;
             }
             if merge.walk_top(to, &mut take)? {
-                break false;
+                if skips.get() < SKIPS_MAX {
+                    break false;
+                }
+                skips.set(0);
+                let done = merge.key().to_vec();
+                merge.pass_key(&done)?;
             }
         };
         if let Some(error) = failure {

@@ -380,6 +380,46 @@ fn scans_see_one_moment_both_ways_across_flushes() {
     assert_eq!(now, reversed);
 }
 
+/// Long runs of versions are passed by a seek: it must neither stop short of the next row nor go past one.
+#[test]
+fn scans_pass_rows_of_very_many_versions() {
+    let world = world(1 << 10);
+    let key = |n: u8| [n];
+    world.begin(1);
+    for n in 0..20 {
+        world.insert(1, &key(n), b"0");
+    }
+    world.commit(1);
+    let first = world.table.snapshot();
+    world.table.kept.lock().unwrap().push(first.clone());
+    for round in 1..=100u64 {
+        let snapshot = world.begin(round + 1);
+        // Every third row has a hundred versions, and row 7 has each number up to that.
+        for n in (0..20).filter(|n| n % 3 == 0 || (*n == 7 && round <= 17)) {
+            world.update(round + 1, &snapshot, &key(n), round.to_string().as_bytes());
+        }
+        world.commit(round + 1);
+        if round == 50 {
+            world.engine.flush().unwrap();
+        }
+    }
+    let expected = |n: u8| match n {
+        7 => "17".to_owned(),
+        n if n % 3 == 0 => "100".to_owned(),
+        _ => "0".to_owned(),
+    };
+    for direction in [Direction::Forward, Direction::Backward] {
+        let mut now = world.scan(&Snapshot::Now, direction);
+        let mut then = world.scan(&Snapshot::At(first.clone()), direction);
+        if direction == Direction::Backward {
+            now.reverse();
+            then.reverse();
+        }
+        assert_eq!(now, (0..20).map(|n| (vec![n], expected(n).into_bytes())).collect::<Vec<_>>());
+        assert_eq!(then, (0..20).map(|n| (vec![n], b"0".to_vec())).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_speculative_row_can_be_taken_back() {
     let world = world(1 << 10);
