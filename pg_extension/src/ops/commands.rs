@@ -17,28 +17,7 @@ use super::read::{row_of, walk};
 use super::tid::Tid;
 use super::tuple;
 use super::write::Moved;
-use crate::ffi::externs;
 use crate::xact::ids::narrow;
-
-/// The number for the pair of the command that wrote a version and the one, `command`, that changes it: when both are this
-/// transaction's.
-#[must_use]
-pub fn combine(version: Option<Stamp>, command: u32) -> Option<u32> {
-    let stamp = version?;
-    let xid = narrow(stamp.txn);
-    // SAFETY: see the externs; guarded. The server's function looks at writer, command and flags of the header alone.
-    unsafe {
-        if !externs::TransactionIdIsCurrentTransactionId(xid) {
-            return None;
-        }
-        let mut header: pg_sys::HeapTupleHeaderData = std::mem::zeroed();
-        header.t_choice.t_heap.t_xmin = xid;
-        header.t_choice.t_heap.t_field3.t_cid = stamp.command.0;
-        let (mut shown, mut is_combined) = (command, false);
-        pg_sys::HeapTupleHeaderAdjustCmax(&raw mut header, &raw mut shown, &raw mut is_combined);
-        is_combined.then_some(shown)
-    }
-}
 
 /// What came after a version, whether or not it was rolled back.
 struct Later {

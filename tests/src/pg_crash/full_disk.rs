@@ -59,6 +59,9 @@ pub struct Order {
     pub dir: PathBuf,
 }
 
+/// Plays a scene and says what was seen in it.
+type Scene = fn(&Place) -> Result<String>;
+
 /// Runs all scenes and returns how many failed. Only in a mount namespace of the caller's own.
 ///
 /// # Errors
@@ -71,8 +74,7 @@ pub fn run(order: &Order, tell: &dyn Fn(&str)) -> Result<(u64, u64)> {
     let account = text(Account::find())?;
     let sockets = account::short_dir("disk");
     let (mut passed, mut failed) = (0, 0);
-    let scenes: [(&str, fn(&Place) -> Result<String>); 3] =
-        [("creeping", creeping), ("dropping", dropping), ("sudden", sudden)];
+    let scenes = [("creeping", creeping as Scene), ("dropping", dropping), ("sudden", sudden)];
     for (name, scene) in scenes.into_iter().filter(|(name, _)| order.scene.as_deref().is_none_or(|only| only == *name))
     {
         let place = Place::new(order, &installation, &account, &sockets)?;
