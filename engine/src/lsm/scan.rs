@@ -187,7 +187,7 @@ impl Scan {
         Ok(Some(batch.row(batch.at - 1)))
     }
 
-    /// The row that was returned last; `None` before the first and after the last one.
+    /// The row that [`next_chosen`](Self::next_chosen) returned last, when that was a row; `None` before the first.
     #[must_use]
     pub fn current(&self) -> Option<(&[u8], &[u8])> {
         let batch = &self.cursor.batch;

@@ -134,8 +134,9 @@ pub unsafe extern "C-unwind" fn begin(
         }
         let converted = if snapshot.is_null() { Snapshot::Now } else { convert(snapshot) };
         let dirty = (converted == Snapshot::Dirty).then(DirtyScan::default);
+        let tree = tree_of(rel);
         let state = State {
-            tree: tree_of(rel),
+            tree,
             snapshot: converted,
             running: None,
             dirty,
@@ -148,7 +149,7 @@ pub unsafe extern "C-unwind" fn begin(
             held: None,
             block: None,
             blocks: 0,
-            fits_cache: fits_cache(tree_of(rel)),
+            fits_cache: flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 && fits_cache(tree),
         };
         (*scan).state = Box::into_raw(Box::new(state));
         (*scan).callback.func = Some(drop_state);

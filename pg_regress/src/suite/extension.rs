@@ -6,12 +6,12 @@
 mod waits;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::driver::{SETTINGS, result_of, scheduled};
 use super::judge::{self, Judgement};
 use super::report::{Bar, Count};
-use super::{AccessMethod, Stage, Suite, server_log};
+use super::{AccessMethod, Stage, Suite, own, server_log};
 use crate::account;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Result};
@@ -30,8 +30,8 @@ const AFTER_CRASH: &str = "recovery_check";
 /// Looks at a session that waits.
 const WAITS: &str = "waits";
 
-/// The extension's own settings: little memory, so that there is something to see.
-const LITTLE: &str = "ssdlsm.memtable_size = 1MB\nssdlsm.block_cache_size = 4MB\n";
+/// Little memory for the extension, so that there is something to see; and what hangs fails instead.
+const LITTLE: &str = "ssdlsm.memtable_size = 1MB\nssdlsm.block_cache_size = 4MB\nstatement_timeout = 2min\n";
 
 /// A server and where the tests of this run are; it is stopped at the end.
 struct Turn<'s> {
@@ -59,8 +59,8 @@ pub(super) fn run(stage: &Stage<'_>) -> Result<Count> {
     }
     let dir = stage.order.work.join("run").join(Suite::Extension.name());
     remove_dir(&dir)?;
-    let source = copy_tests(&stage.order.work)?;
-    let tests = scheduled(&source.join("schedule"))?;
+    let source = own::copy_of(Path::new(TESTS), stage.order.work.join("extension"), &["sql", "expected"])?;
+    let tests = scheduled(&source.join("sql/schedule"))?;
     let named = &stage.order.tests;
     let all: Vec<&str> = [UNLOADED]
         .into_iter()
@@ -106,23 +106,6 @@ pub(super) fn run(stage: &Stage<'_>) -> Result<Count> {
         bar.seconds()
     ));
     Ok(count)
-}
-
-/// Copies the tests to where the servers' account can read them, which may not be so in a checkout.
-fn copy_tests(work: &Path) -> Result<PathBuf> {
-    let target = work.join("extension");
-    remove_dir(&target)?;
-    for part in ["sql", "expected"] {
-        let (from, to) = (Path::new(TESTS).join(part), target.join(part));
-        fs::create_dir_all(&to).map_err(|e| Failure::file(&to, "create", &e))?;
-        for entry in fs::read_dir(&from).map_err(|e| Failure::file(&from, "list", &e))? {
-            let path = entry.map_err(|e| Failure::file(&from, "list", &e))?.path();
-            let name = path.file_name().unwrap_or_default();
-            let copy = if name == "schedule" { target.join(name) } else { to.join(name) };
-            fs::copy(&path, &copy).map_err(|e| Failure::file(&path, "copy", &e))?;
-        }
-    }
-    Ok(target)
 }
 
 impl<'s> Turn<'s> {

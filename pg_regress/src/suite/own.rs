@@ -13,10 +13,14 @@ const OWN: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Copies our own tests to where the servers' account can read them, which may not be so in a checkout.
 pub(super) fn tests(work: &Path, name: &str, parts: &[&str]) -> Result<PathBuf> {
-    let target = work.join(name);
+    copy_of(&Path::new(OWN).join(name), work.join(name), parts)
+}
+
+/// Copies the files in `parts` of `from` to `target`, which is emptied first.
+pub(super) fn copy_of(from: &Path, target: PathBuf, parts: &[&str]) -> Result<PathBuf> {
     remove_dir(&target)?;
     for part in parts {
-        copy_files(&Path::new(OWN).join(name).join(part), &target.join(part))?;
+        copy_files(&from.join(part), &target.join(part))?;
     }
     Ok(target)
 }

@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,10 @@ const BALLAST: usize = 120 << 20;
 const ROWS: i64 = 500;
 /// Sessions that insert in the sudden scene.
 const WRITERS: usize = 3;
+/// Statements that they get on by before the disk fills up, and after it has space again.
+const STATEMENTS: i64 = 100;
+/// Between a statement that was refused and the next one.
+const RETRY: Duration = Duration::from_millis(20);
 /// How long a full disk lasts.
 const FULL: Duration = Duration::from_secs(6);
 
@@ -297,12 +301,12 @@ fn sudden(place: &Place) -> Result<String> {
     symlink(&beside, &wal).map_err(|e| format!("could not link \"{}\": {e}", wal.display()))?;
     let mut client = place.start(&["many"])?;
     let pid = pid(&mut client)?;
-    let stop = AtomicBool::new(false);
+    let (stop, written) = (AtomicBool::new(false), AtomicI64::new(0));
     let (rows, refused) = thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(|| write_on(place, &stop))).collect();
-        let result = suffer(place, &mut client);
+        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(|| write_on(place, &stop, &written))).collect();
+        let result = await_rows(&written).and_then(|()| suffer(place, &mut client));
         // Some more rows, once there is space.
-        thread::sleep(Duration::from_secs(2));
+        let result = result.and_then(|()| await_rows(&written));
         stop.store(true, Ordering::SeqCst);
         let mut sum = (0, 0);
         for writer in writers {
@@ -323,7 +327,6 @@ fn sudden(place: &Place) -> Result<String> {
 
 /// Takes all space for a while, under load. Reads go on meanwhile.
 fn suffer(place: &Place, client: &mut Client) -> Result<()> {
-    thread::sleep(Duration::from_secs(3));
     place.fill(usize::MAX)?;
     let (full, mut reads) = (Instant::now(), 0);
     while full.elapsed() < FULL {
@@ -340,16 +343,23 @@ fn suffer(place: &Place, client: &mut Client) -> Result<()> {
     if reads > 1 { Ok(()) } else { Err("reads hang on a full disk".to_owned()) }
 }
 
-/// Inserts until told to stop; rows that were acknowledged, and statements refused.
-fn write_on(place: &Place, stop: &AtomicBool) -> Result<(i64, u64)> {
+/// Waits until the writers have got on by some statements.
+fn await_rows(written: &AtomicI64) -> Result<()> {
+    let enough = written.load(Ordering::SeqCst) + STATEMENTS * ROWS;
+    wait_until("rows of the writers", || Ok(written.load(Ordering::SeqCst) >= enough))
+}
+
+/// Inserts until told to stop; rows that were acknowledged, which `written` counts, too, and statements refused.
+fn write_on(place: &Place, stop: &AtomicBool, written: &AtomicI64) -> Result<(i64, u64)> {
     let mut client = connect(&place.cluster)?;
     let (mut rows, mut refused) = (0, 0);
     while !stop.load(Ordering::SeqCst) {
         if insert(&mut client, "many")? {
             rows += ROWS;
+            written.fetch_add(ROWS, Ordering::SeqCst);
         } else {
             refused += 1;
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(RETRY);
         }
     }
     Ok((rows, refused))
