@@ -1,5 +1,6 @@
 //! What the callbacks do, in terms of trees, keys and versions.
 
+pub mod ahead;
 pub mod change;
 pub mod commands;
 pub mod groups;

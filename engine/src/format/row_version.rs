@@ -83,13 +83,20 @@ pub struct RowVersion<'a> {
 /// What rule of the format the bytes break.
 #[inline]
 pub fn decode(bytes: &[u8]) -> Decoded<RowVersion<'_>> {
-    // The most frequent header by far: a frozen put with number 0.
-    if let [tag, payload @ ..] = bytes
-        && *tag == FROZEN | RowKind::Put as u8
-    {
+    if let Some(payload) = frozen_put(bytes) {
         return Ok(RowVersion { kind: RowKind::Put, number: 0, stamp: None, payload });
     }
     decode_any(bytes)
+}
+
+/// The payload, if that is all the version says: a frozen put with number 0, the most frequent one by far.
+#[inline]
+#[must_use]
+pub fn frozen_put(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes {
+        [tag, payload @ ..] if *tag == FROZEN | RowKind::Put as u8 => Some(payload),
+        _ => None,
+    }
 }
 
 fn decode_any(bytes: &[u8]) -> Decoded<RowVersion<'_>> {

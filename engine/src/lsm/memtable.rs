@@ -231,6 +231,22 @@ impl Memtable {
         if self.filter.may_have(hash) { self.list.get(key, bound) } else { None }
     }
 
+    /// The versions of `key` (with hash `hash`) that `bound` allows, newest first.
+    #[inline]
+    pub fn versions<'m>(&'m self, key: &'m [u8], hash: u64, bound: Trailer) -> impl Iterator<Item = Entry<'m>> {
+        let mut iter = self.list.iter();
+        if self.filter.may_have(hash) {
+            iter.seek(key, bound);
+        }
+        let mut is_first = true;
+        std::iter::from_fn(move || {
+            if !std::mem::take(&mut is_first) {
+                iter.next();
+            }
+            iter.valid().then(|| iter.entry()).filter(|entry| entry.key == key)
+        })
+    }
+
     /// A cursor over the list. Seek it with [`seek_first`](Self::seek_first) or a full key to stay off range tombstones.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {

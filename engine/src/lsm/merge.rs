@@ -16,6 +16,23 @@ pub mod source;
 
 pub use source::{ReadContext, Run, Source};
 
+/// What whoever walks over entries wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The next entry.
+    Next,
+    /// The next key: older versions of this one may be left out.
+    NextKey {
+        /// Entries of this key that were shown since that is so.
+        passed: u32,
+    },
+    /// Nothing: not even this entry.
+    Stop,
+}
+
+/// Versions in a table that are stepped over, before a seek behind them is as cheap.
+const SKIPS_MAX: u32 = 8;
+
 /// Which way a merge walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -175,12 +192,12 @@ impl<'a> Merge<'a> {
     }
 
     /// Forward: shows `take` the current entry, and those that follow it in the same source as long as they come before the
-    /// entries of the other sources and before the full key `to`. `take` returns whether it wants more; the entry that it did not want stays the current one.
+    /// entries of the other sources and before the full key `to`. An entry at which `take` stops stays the current one.
     /// Returns whether `take` ended the walk. Far cheaper than [`advance`](Self::advance) from entry to entry.
     ///
     /// # Errors
     /// I/O, corruption.
-    pub fn walk_top(&mut self, to: Option<&[u8]>, mut take: impl FnMut(&[u8], Trailer, &[u8]) -> bool) -> Result<bool> {
+    pub fn walk_top(&mut self, to: Option<&[u8]>, mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish) -> Result<bool> {
         debug_assert_eq!(self.direction, Direction::Forward);
         let (context, top) = (self.context, self.heap[0] as usize);
         let (source, rival) = if self.second == 0 {
@@ -199,10 +216,11 @@ impl<'a> Merge<'a> {
         };
         let stopped = match source {
             Source::Memtable(iter) => loop {
-                if !take(iter.key(), iter.trailer(), iter.value()) {
-                    break true;
+                match take(iter.key(), iter.trailer(), iter.value()) {
+                    Wish::Next => iter.next(),
+                    Wish::NextKey { .. } => iter.pass_versions(),
+                    Wish::Stop => break true,
                 }
-                iter.next();
                 let ended = !iter.valid() || Memtable::is_range_key(iter.key());
                 if ended || !is_before(iter.key(), iter.trailer(), limit) {
                     break false;
@@ -223,20 +241,6 @@ impl<'a> Merge<'a> {
             }
         }
         Ok(stopped)
-    }
-
-    /// Forward: moves the source of the current entry behind all versions of `key`, which is that of this entry. The other sources
-    /// stay where they are.
-    ///
-    /// # Errors
-    /// I/O, corruption.
-    pub fn pass_key(&mut self, key: &[u8]) -> Result<()> {
-        let (context, source) = (self.context, &mut self.sources[self.heap[0] as usize]);
-        // Trailer 0 is below all versions of the key.
-        let target = source.begin_seek(key, Trailer(0), context)?;
-        source.finish_seek(key, Trailer(0), target, context)?;
-        let ended = !source.valid();
-        self.change_top(ended)
     }
 
     /// The top source has ended, or is not the first any more.
@@ -296,15 +300,24 @@ fn walk_table<'c>(
     iter: &mut SstIter<'c>,
     context: ReadContext<'c>,
     limit: Option<(&[u8], Trailer)>,
-    mut take: impl FnMut(&[u8], Trailer, &[u8]) -> bool,
+    mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
 ) -> Result<bool> {
     loop {
-        if !take(iter.key(), iter.trailer(), iter.value()) {
-            return Ok(true);
+        match take(iter.key(), iter.trailer(), iter.value()) {
+            Wish::NextKey { passed: SKIPS_MAX.. } => pass_key(iter, context)?,
+            Wish::Next | Wish::NextKey { .. } => iter.next(context.cache)?,
+            Wish::Stop => return Ok(true),
         }
-        iter.next(context.cache)?;
         if !iter.valid() || !is_before(iter.key(), iter.trailer(), limit) {
             return Ok(false);
         }
     }
+}
+
+/// Goes behind all versions of the key of the current entry.
+#[cold]
+fn pass_key<'c>(iter: &mut SstIter<'c>, context: ReadContext<'c>) -> Result<()> {
+    let key = iter.key().to_vec();
+    // Trailer 0 is below all versions of the key.
+    iter.seek(context.cache, &key, Trailer(0))
 }

@@ -5,7 +5,6 @@
 //! keeps the positions of its sources; when the generation has moved (a memtable or file may be gone) it opens its
 //! sources anew and seeks to where it was.
 
-use std::cell::Cell;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::error::Result;
 use crate::format::range_del::RangeTombstones;
 use crate::lsm::Lsm;
 use crate::lsm::control::MemtableList;
-use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source};
+use crate::lsm::merge::{Direction, Merge, ReadContext, Run, Source, Wish};
 use crate::lsm::view::View;
 use crate::mem::snapshots::SnapshotHandle;
 use crate::sst::{ReadAhead, SstIter, SstReader};
@@ -34,10 +33,6 @@ const FIRST_ROWS: usize = 8;
 const ROWS_MAX: usize = 512;
 /// Entries looked at under one pin. Long stretches of deleted rows must not hold back the reuse of memory.
 const STEPS_MAX: usize = 8192;
-
-/// Older versions of a key that is done are stepped over up to so many; then their source seeks behind them. A row that is updated all
-/// the time has thousands of them until they are flushed.
-const SKIPS_MAX: usize = 8;
 
 /// Range tombstones of one source.
 pub(crate) enum RangeDeletes {
@@ -187,6 +182,27 @@ impl Scan {
         Ok(Some(batch.row(batch.at - 1)))
     }
 
+    /// Shows `chooser`, which keeps the rows that it chooses, about as many as a batch has; how many it has chosen: none at the end.
+    ///
+    /// # Errors
+    /// As [`next_chosen`](Self::next_chosen).
+    pub fn choose_more<C: Chooser>(&mut self, chooser: &mut C) -> Result<usize> {
+        const { assert!(C::KEEPS, "the rows would be lost") };
+        self.lsm.check_not_closed()?;
+        loop {
+            if self.cursor.finished {
+                return Ok(0);
+            }
+            self.cursor.fill(&self.lsm, chooser)?;
+            if self.cursor.finished {
+                self.release();
+            }
+            if self.cursor.batch.len() > 0 {
+                return Ok(self.cursor.batch.len());
+            }
+        }
+    }
+
     /// The row that [`next_chosen`](Self::next_chosen) returned last, when that was a row; `None` before the first.
     #[must_use]
     pub fn current(&self) -> Option<(&[u8], &[u8])> {
@@ -209,7 +225,7 @@ impl Drop for Scan {
 
 impl Cursor {
     #[inline(never)]
-    fn fill(&mut self, lsm: &Lsm, chooser: &mut impl Chooser) -> Result<()> {
+    fn fill<C: Chooser>(&mut self, lsm: &Lsm, chooser: &mut C) -> Result<()> {
         if self.place != Place::Start {
             self.batch.rows = (self.batch.rows * 2).min(ROWS_MAX);
         }
@@ -273,7 +289,7 @@ impl Cursor {
     }
 
     /// Whether the scan has reached its end.
-    fn fill_forward(&mut self, merge: &mut Merge<'_>, chooser: &mut impl Chooser) -> Result<bool> {
+    fn fill_forward<C: Chooser>(&mut self, merge: &mut Merge<'_>, chooser: &mut C) -> Result<bool> {
         let bound = Trailer::seek(self.seqno);
         let Self { to, seqno, place, batch, last_key, range_deletes, .. } = self;
         let (to, seqno, range_deletes) = (to.as_deref(), *seqno, &range_deletes[..]);
@@ -281,26 +297,26 @@ impl Cursor {
         let mut is_row = false;
         let mut failure = None;
         let mut steps = 0;
-        // Older versions of the last key that were stepped over.
-        let skips = Cell::new(0);
+        // Older versions of the last key that were shown.
+        let mut passed = 0;
         let mut take = |key: &[u8], trailer: Trailer, value: &[u8]| {
             // Without a key that is done a lost position could not be found again: the first is looked for to its end.
             if steps >= STEPS_MAX && *place != Place::Start {
-                return false;
+                return Wish::Stop;
             }
             steps += 1;
             let last = if is_row { batch.last_key() } else { last_key.as_slice() };
             let same_key = *place != Place::Start && is_same(key, last);
             if same_key && *place == Place::AfterKey {
-                skips.set(skips.get() + 1);
-                return skips.get() < SKIPS_MAX;
+                passed += 1;
+                return Wish::NextKey { passed };
             }
-            skips.set(0);
+            passed = 0;
             if trailer > bound {
-                return true;
+                return Wish::Next;
             }
             if batch.is_full() {
-                return false;
+                return Wish::Stop;
             }
             let choice = match entry_of(range_deletes, seqno, key, trailer) {
                 Entry::Deleted => Choice::Nothing,
@@ -308,11 +324,12 @@ impl Cursor {
                     Ok(choice) => choice,
                     Err(error) => {
                         failure = Some(error);
-                        return false;
+                        return Wish::Stop;
                     }
                 },
             };
-            if matches!(choice, Choice::Row | Choice::RowAndOlder) {
+            let has_row = matches!(choice, Choice::Row | Choice::RowAndOlder);
+            if has_row && !C::KEEPS {
                 batch.push(key, value);
                 is_row = true;
             } else if is_row || !same_key {
@@ -320,23 +337,26 @@ impl Cursor {
                 last_key.extend_from_slice(key);
                 is_row = false;
             }
-            *place = match choice {
-                Choice::Row | Choice::Nothing => Place::AfterKey,
-                Choice::Older | Choice::RowAndOlder => Place::AfterVersion(trailer),
-            };
-            true
+            if has_row && C::KEEPS {
+                batch.count(value.len());
+            }
+            match choice {
+                Choice::Row | Choice::Nothing => {
+                    *place = Place::AfterKey;
+                    Wish::NextKey { passed }
+                }
+                Choice::Older | Choice::RowAndOlder => {
+                    *place = Place::AfterVersion(trailer);
+                    Wish::Next
+                }
+            }
         };
         let ended = loop {
             if !merge.valid() || to.is_some_and(|to| merge.key() >= to) {
                 break true;
             }
             if merge.walk_top(to, &mut take)? {
-                if skips.get() < SKIPS_MAX {
-                    break false;
-                }
-                skips.set(0);
-                let done = merge.key().to_vec();
-                merge.pass_key(&done)?;
+                break false;
             }
         };
         if let Some(error) = failure {
@@ -383,14 +403,14 @@ impl Cursor {
         }
     }
 
-    fn choose_backward(&mut self, versions: &Versions, chooser: &mut impl Chooser) -> Result<()> {
+    fn choose_backward<C: Chooser>(&mut self, versions: &Versions, chooser: &mut C) -> Result<()> {
         for (at, (entry, value)) in versions.newest_first().enumerate() {
             let choice = match entry {
                 Entry::Value => chooser.choose(at == 0, &versions.key, value)?,
                 Entry::Deleted => Choice::Nothing,
             };
             if matches!(choice, Choice::Row | Choice::RowAndOlder) {
-                self.batch.push(&versions.key, value);
+                if C::KEEPS { self.batch.count(value.len()) } else { self.batch.push(&versions.key, value) }
             }
             if matches!(choice, Choice::Row | Choice::Nothing) {
                 break;

@@ -44,13 +44,10 @@ impl Lsm {
         };
         let hash = key_hash(key);
         for index in memtables.indices() {
-            let table = self.memtables.get(index);
-            let mut bound = Trailer::seek(now);
-            while let Some(entry) = table.get(key, hash, bound) {
+            for entry in self.memtables.get(index).versions(key, hash, Trailer::seek(now)) {
                 if show(entry.trailer, entry.value)?.is_break() {
                     return Ok(());
                 }
-                bound = Trailer(entry.trailer.0 - 1);
             }
         }
         let old = |file: &FileEntry| newer_than.is_some_and(|txn| file.meta.max_txn < txn.0);

@@ -17,7 +17,8 @@
 //! n +  8       trailer                                 8
 //! n + 16       value length, key length, height        4 + 2 + 2
 //! n + 24       previous node, a hint                   4
-//! n + 28       key, then value, padded to 8
+//! n + 28       tail: an older version of the key, or 0 4
+//! n + 32       key, then value, padded to 8
 //! ```
 //!
 //! Link, trailer, lengths and the start of the key thus lie in one or two cache lines. The head is a tower at the front of
@@ -30,13 +31,15 @@
 //!    of a node up to the level on which it was reached are set.
 //! 3. Each level is sorted by (key ascending, trailer descending), without duplicates.
 //! 4. The hint of a node names the head or a node before it. It need not be the one directly before.
-//! 5. A process that dies at any instruction leaves a valid list: at worst lost bytes, or a node that misses upper links.
+//! 5. The tail of a node is the oldest version of its key that was there when the node was linked in. Older ones may have come since,
+//!    next to it. So whoever wants no older versions passes over any number of them in one step.
+//! 6. A process that dies at any instruction leaves a valid list: at worst lost bytes, or a node that misses upper links.
 //!
 //! Any number of threads and processes insert and read at once. What a read returns points into the arena and is valid
 //! until [`Skiplist::reset`], which is for when nobody else uses the list: readers hold a pin as long as they use a result.
 //!
 //! After W. Pugh, "Skip Lists: A Probabilistic Alternative to Balanced Trees" (1990), with the splice of RocksDB's
-//! InlineSkipList. Ours differs in the fingerprints, therefore in p, and in the backward hints.
+//! InlineSkipList. Ours differs in the fingerprints, therefore in p, in the backward hints, and in the tails.
 
 use std::cmp;
 use std::sync::atomic::AtomicU64 as ProcessCounter;
@@ -73,7 +76,8 @@ pub const COMMON_LEN_MAX: usize = 32;
 const TRAILER: u32 = 8;
 const LENGTHS: u32 = 16;
 const PREVIOUS: u32 = 24;
-const KEY: u32 = 28;
+const TAIL: u32 = 28;
+const KEY: u32 = 32;
 
 /// The head's tower fills the front of the arena; its level 0 comes last, as in every node.
 const FRONT: usize = HEIGHT_MAX * UNIT;
@@ -335,6 +339,7 @@ impl Skiplist {
             self.link(node, level).store(stop.link, Ordering::Relaxed);
             if level == 0 {
                 self.arena.half(node + PREVIOUS).store(stop.before, Ordering::Relaxed);
+                self.arena.half(node + TAIL).store(self.tail_behind(stop.link, target), Ordering::Relaxed);
             }
             let (old, new) = (stop.link, target.link_to(node));
             let link = self.link(stop.before, level);
@@ -348,6 +353,19 @@ impl Skiplist {
                 splice.forget();
                 return false;
             }
+        }
+    }
+
+    /// The tail of a node for `target` that `link` leaves.
+    #[inline]
+    fn tail_behind(&self, link: u64, target: &Target<'_>) -> u32 {
+        let next = node_of(link);
+        if next == 0 || link < target.below || self.key(next) != target.key {
+            return 0;
+        }
+        match self.arena.half(next + TAIL).load(Ordering::Relaxed) {
+            0 => next,
+            tail => tail,
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::base::ids::{TreeId, TxnId};
 use crate::base::key::{full_key, prefix_successor};
 use crate::error::{Error, Result};
-use crate::format::row_version::{RowKind, RowVersion, Stamp, decode};
+use crate::format::row_version::{RowKind, RowVersion, Stamp, decode, frozen_put};
 use crate::lsm::merge::Direction;
 use crate::lsm::scan::{Choice, Chooser, Scan};
 use crate::mvcc::rows::RowStore;
@@ -90,6 +90,45 @@ impl Newer {
     }
 }
 
+/// Where the rows go that a scan chooses.
+pub trait RowSink {
+    /// Takes the next row. What it refers to is gone afterwards.
+    ///
+    /// # Errors
+    /// Ends the scan.
+    fn put(&mut self, row: &ScannedRow<'_>) -> Result<()>;
+}
+
+/// Where a row goes when it is chosen.
+trait Destination {
+    /// Whether that is a copy of the row.
+    const KEEPS: bool;
+
+    fn put(&mut self, row: &ScannedRow<'_>) -> Result<()>;
+}
+
+/// The scan's own batch has the row.
+impl Destination for &mut Newer {
+    const KEEPS: bool = false;
+
+    #[inline]
+    fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
+        self.push(row.newer);
+        Ok(())
+    }
+}
+
+struct Into<'s, S>(&'s mut S);
+
+impl<S: RowSink> Destination for Into<'_, S> {
+    const KEEPS: bool = true;
+
+    #[inline]
+    fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
+        self.0.put(row)
+    }
+}
+
 /// A row of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScannedRow<'a> {
@@ -101,37 +140,56 @@ pub struct ScannedRow<'a> {
     pub newer: Option<Stamp>,
 }
 
-struct RowChooser<'c> {
+struct RowChooser<'c, D> {
     snapshot: &'c Snapshot,
     status: &'c dyn TxnStatus,
     walk: &'c mut Walk,
     settled: &'c mut Settled,
-    newer: &'c mut Newer,
     passed: &'c mut Vec<TxnId>,
     tree: TreeId,
+    prefix_len: usize,
+    to: D,
 }
 
-impl Chooser for RowChooser<'_> {
+impl<D: Destination> Chooser for RowChooser<'_, D> {
+    const KEEPS: bool = D::KEEPS;
+
     #[inline]
-    fn choose(&mut self, first: bool, _key: &[u8], value: &[u8]) -> Result<Choice> {
-        let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
+    fn choose(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {
         // Most rows by far: everybody sees the newest version.
-        let seen = if first && version.kind == RowKind::Put && self.settled.has_written(&version) {
-            self.newer.push(None);
-            Seen::Row
-        } else {
-            self.judge(first, &version)?
-        };
-        Ok(match seen {
-            Seen::Row if *self.snapshot == Snapshot::Any => Choice::RowAndOlder,
-            Seen::Row => Choice::Row,
-            Seen::NoRow => Choice::Nothing,
-            Seen::AskOlder => Choice::Older,
-        })
+        if first && let Some(payload) = frozen_put(value) {
+            let version = RowVersion { kind: RowKind::Put, number: 0, stamp: None, payload };
+            self.to.put(&ScannedRow { key: &key[self.prefix_len..], version, newer: None })?;
+            return Ok(self.after_row());
+        }
+        self.choose_any(first, key, value)
     }
 }
 
-impl RowChooser<'_> {
+impl<D: Destination> RowChooser<'_, D> {
+    #[inline]
+    const fn after_row(&self) -> Choice {
+        if matches!(self.snapshot, Snapshot::Any) { Choice::RowAndOlder } else { Choice::Row }
+    }
+
+    #[inline(never)]
+    fn choose_any(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {
+        let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
+        let (seen, newer) = if first && version.kind == RowKind::Put && self.settled.has_written(&version) {
+            (Seen::Row, None)
+        } else {
+            (self.judge(first, &version)?, self.walk.newer)
+        };
+        match seen {
+            Seen::Row => {
+                self.to.put(&ScannedRow { key: &key[self.prefix_len..], version, newer })?;
+                Ok(self.after_row())
+            }
+            Seen::NoRow => Ok(Choice::Nothing),
+            Seen::AskOlder => Ok(Choice::Older),
+        }
+    }
+
     #[inline(never)]
     fn judge(&mut self, first: bool, version: &RowVersion<'_>) -> Result<Seen> {
         if first {
@@ -141,7 +199,6 @@ impl RowChooser<'_> {
         self.passed.extend(self.walk.passed);
         if seen == Seen::Row {
             self.settled.note(version, self.snapshot, self.status);
-            self.newer.push(self.walk.newer);
         }
         Ok(seen)
     }
@@ -200,11 +257,29 @@ impl RowScan {
     #[inline]
     pub fn next(&mut self, status: &dyn TxnStatus, passed: &mut Vec<TxnId>) -> Result<Option<ScannedRow<'_>>> {
         let Self { scan, snapshot, newer, walk, settled, tree, prefix_len, last_newer } = self;
-        let mut chooser = RowChooser { snapshot, status, walk, settled, newer, passed, tree: *tree };
+        let (tree, prefix_len) = (*tree, *prefix_len);
+        let to = &mut *newer;
+        let mut chooser = RowChooser { snapshot, status, walk, settled, passed, tree, prefix_len, to };
         let Some((key, value)) = scan.next_chosen(&mut chooser)? else { return Ok(None) };
         *last_newer = newer.take();
-        let version = decode(value).map_err(|what| bad_version(*tree, what))?;
-        Ok(Some(ScannedRow { key: &key[*prefix_len..], version, newer: *last_newer }))
+        let version = decode(value).map_err(|what| bad_version(tree, what))?;
+        Ok(Some(ScannedRow { key: &key[prefix_len..], version, newer: *last_newer }))
+    }
+
+    /// Puts the next rows into `sink`, a batch of them; how many, none at the end. As [`next`](Self::next) otherwise, but without
+    /// its copy of each row. A scan is read in one of the two ways.
+    ///
+    /// # Errors
+    /// As `next`; what the sink returned.
+    pub fn put_more(
+        &mut self,
+        status: &dyn TxnStatus,
+        passed: &mut Vec<TxnId>,
+        sink: &mut impl RowSink,
+    ) -> Result<usize> {
+        let Self { scan, snapshot, walk, settled, tree, prefix_len, .. } = self;
+        let (tree, prefix_len) = (*tree, *prefix_len);
+        scan.choose_more(&mut RowChooser { snapshot, status, walk, settled, passed, tree, prefix_len, to: Into(sink) })
     }
 
     /// The row that [`next`](Self::next) returned last; `None` before the first.

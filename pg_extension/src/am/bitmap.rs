@@ -6,6 +6,7 @@ use pgrx::pg_sys::{self, TBMIterateResult, TableScanDesc, TupleTableSlot};
 use super::scan::{advance, counts, state};
 use super::{fetch, slot};
 use crate::error::OrRaise;
+use crate::ffi::externs;
 use crate::link;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
@@ -23,7 +24,8 @@ pub unsafe extern "C-unwind" fn next_block(scan: TableScanDesc, result: *mut TBM
         state.block = None;
         let count = (*result).ntuples;
         if count < 0 {
-            // Only the block is known: all of its rows are looked at.
+            // Only the block is known: all of its rows are looked at, and read ahead.
+            externs::guarded(|| externs::PredicateLockPage((*scan).rs_rd, block, (*scan).rs_snapshot));
             state.block = Some(block);
             state.restart_blocks(block..block + 1);
             return true;

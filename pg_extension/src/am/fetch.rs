@@ -53,7 +53,7 @@ pub unsafe fn note_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: 
 ///
 /// # Safety
 /// Both are live.
-pub unsafe fn lock_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: Tid, stamp: Option<Stamp>) {
+unsafe fn lock_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: Tid, stamp: Option<Stamp>) {
     let mut place = tid.encode();
     let writer = stamp.map_or(pg_sys::InvalidTransactionId, |stamp| narrow(stamp.txn));
     // SAFETY: guarded; the caller's promise.

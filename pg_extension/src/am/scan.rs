@@ -15,15 +15,18 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 use super::dirty_scan::{self, DirtyScan};
 use super::relation::tree_of;
 use super::slot;
-use crate::error::{self, OrRaise};
+use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
+use crate::ops::ahead::Ahead;
 use crate::ops::numbers;
 use crate::ops::tid::{Root, Tid};
 use crate::shmem;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
+/// No block that there is.
+const NO_BLOCK: pg_sys::BlockIdData = pg_sys::BlockIdData { bi_hi: u16::MAX, bi_lo: u16::MAX };
 /// Blocks that a worker of a parallel scan takes at least.
 const CHUNK_MIN: u32 = 16;
 
@@ -44,14 +47,16 @@ pub struct State {
     /// The engine's form of the snapshot.
     pub snapshot: Snapshot,
     running: Option<(Direction, RowScan)>,
+    /// Rows that it has read and not returned yet.
+    ahead: Ahead,
     /// A dirty scan, which reads in its own way.
     pub dirty: Option<DirtyScan>,
-    /// The last row that was returned, to turn around at.
+    /// The last row that was returned, to turn around at, unless it is among those read ahead.
     last: Option<Root>,
+    /// Block of the last row that was returned.
+    counted: pg_sys::BlockIdData,
     /// Keys from the first to before the second.
     range: (Option<Vec<u8>>, Option<Vec<u8>>),
-    /// Blocks and offsets that count, first and last, when only a range of ctids does.
-    tids: Option<((u32, u16), (u32, u16))>,
     /// A parallel scan: its blocks of this worker.
     worker: pg_sys::ParallelBlockTableScanWorkerData,
     /// For scans by block: what is still to be returned of it.
@@ -72,9 +77,16 @@ impl State {
     /// Starts over, over `range` of keys.
     pub fn restart(&mut self, range: (Option<Vec<u8>>, Option<Vec<u8>>)) {
         self.running = None;
+        self.ahead.clear();
         self.dirty = self.dirty.as_ref().map(|_| DirtyScan::default());
         self.last = None;
         self.range = range;
+    }
+
+    /// Forgets the rows read ahead.
+    fn forget_ahead(&mut self) {
+        self.last = self.ahead.last().or(self.last);
+        self.ahead.clear();
     }
 
     /// Starts over with the rows of `blocks`.
@@ -139,10 +151,11 @@ pub unsafe extern "C-unwind" fn begin(
             tree,
             snapshot: converted,
             running: None,
+            ahead: Ahead::default(),
             dirty,
             last: None,
+            counted: NO_BLOCK,
             range: (None, None),
-            tids: None,
             worker: std::mem::zeroed(),
             pending: Vec::new(),
             at: 0,
@@ -156,13 +169,21 @@ pub unsafe extern "C-unwind" fn begin(
         (*scan).callback.arg = scan.cast();
         pg_sys::MemoryContextRegisterResetCallback(pg_sys::CurrentMemoryContext, &raw mut (*scan).callback);
         let scans_all = pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_TYPE_SAMPLESCAN;
-        if flags & scans_all != 0 && !snapshot.is_null() {
-            externs::guarded(|| externs::PredicateLockRelation(rel, snapshot));
+        if flags & scans_all != 0 {
+            lock_whole(rel, snapshot);
         }
         if flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 {
             count_scan(rel);
         }
         scan.cast()
+    }
+}
+
+/// Notes for serializable transactions that any row may be read.
+unsafe fn lock_whole(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot) {
+    if !snapshot.is_null() {
+        // SAFETY: both live as long as the scan.
+        unsafe { externs::guarded(|| externs::PredicateLockRelation(rel, snapshot)) };
     }
 }
 
@@ -245,7 +266,7 @@ pub unsafe extern "C-unwind" fn rescan(
         let state = state(scan);
         state.restart((None, None));
         state.pending.clear();
-        (state.at, state.block, state.held, state.tids) = (0, None, None, None);
+        (state.at, state.block, state.held, state.ahead.places) = (0, None, None, None);
         if base.rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 {
             count_scan(base.rs_rd);
         }
@@ -253,8 +274,46 @@ pub unsafe extern "C-unwind" fn rescan(
 }
 
 /// The next row into `slot`; false at the end.
-#[pg_guard]
 pub unsafe extern "C-unwind" fn next(
+    scan: TableScanDesc,
+    direction: ScanDirection::Type,
+    slot: *mut TupleTableSlot,
+) -> bool {
+    // A row that was read ahead needs no guard: nothing in here panics or raises.
+    // SAFETY: the server's arguments.
+    unsafe {
+        let (rel, state) = ((*scan).rs_rd, state(scan));
+        let goes_on = state.running.as_ref().is_some_and(|(running, _)| Some(*running) == way(direction));
+        if (*scan).rs_nkeys == 0
+            && goes_on
+            && !(*rel).pgstat_info.is_null()
+            && slot::has_nothing_to_free(slot)
+            && let Some(tuple) = state.ahead.next()
+        {
+            slot::show(slot, (*rel).rd_id, tuple);
+            let counts = &mut (*(*rel).pgstat_info).t_counts;
+            counts.t_tuples_returned += 1;
+            if is_new_block(state, slot) {
+                super::counts::block(Some(counts));
+            }
+            return true;
+        }
+        next_guarded(scan, direction, slot)
+    }
+}
+
+/// The engine's name for a direction.
+#[inline]
+const fn way(direction: ScanDirection::Type) -> Option<Direction> {
+    match direction {
+        ScanDirection::ForwardScanDirection => Some(Direction::Forward),
+        ScanDirection::BackwardScanDirection => Some(Direction::Backward),
+        _ => None,
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn next_guarded(
     scan: TableScanDesc,
     direction: ScanDirection::Type,
     slot: *mut TupleTableSlot,
@@ -306,65 +365,58 @@ unsafe fn matches_keys(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
 pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot: *mut TupleTableSlot) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        let wanted = match direction {
-            ScanDirection::ForwardScanDirection => Direction::Forward,
-            ScanDirection::BackwardScanDirection => Direction::Backward,
-            _ => return false,
-        };
-        link::check_for_interrupts();
-        let (rel, pg_snapshot) = ((*scan).rs_rd, (*scan).rs_snapshot);
-        let status = Status::new(pg_snapshot);
-        let state = state(scan);
-        if state.running.as_ref().is_some_and(|(direction, _)| *direction != wanted) {
-            state.running = None;
-        }
-        if state.running.is_none() {
+        let Some(wanted) = way(direction) else { return false };
+        let (rel, state) = ((*scan).rs_rd, state(scan));
+        if state.running.as_ref().is_none_or(|(direction, _)| *direction != wanted) {
+            state.forget_ahead();
             start(state, wanted);
         }
-        let Some((_, rows)) = &mut state.running else { return false };
-        let mut passed = Vec::new();
-        let found = loop {
-            // Not by `or_raise`, which would move the row.
-            let row = match rows.next(&status, &mut passed) {
-                Ok(Some(row)) => row,
-                Ok(None) => break None,
-                Err(failed) => error::raise(&failed),
-            };
-            let Some(root) = Root::from_key(row.key) else { continue };
-            let tid = Tid { root, number: row.version.number };
-            if let Some((from, to)) = state.tids {
-                let place = (root.block, tid.encode().ip_posid);
-                if place < from || place > to {
-                    continue;
-                }
+        let tuple = match state.ahead.next() {
+            Some(tuple) => Some(tuple),
+            None => {
+                slot::clear(slot);
+                read_ahead(state, rel, (*scan).rs_snapshot);
+                state.ahead.next()
             }
-            let bytes = match crate::ops::read::row_of(&row.version) {
-                Ok((_, bytes)) => bytes,
-                Err(failed) => error::raise(&failed),
-            };
-            slot::store(slot, (*rel).rd_id, tid, (row.version.stamp, row.newer), bytes);
-            if (*scan).rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN == 0
-                && pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
-                && !pg_snapshot.is_null()
-            {
-                super::fetch::lock_read(rel, pg_snapshot, tid, row.version.stamp);
-            }
-            break Some(root);
         };
-        if !passed.is_empty() && !pg_snapshot.is_null() {
-            super::fetch::note_passed(rel, pg_snapshot, &passed);
-        }
-        if let Some(root) = found
-            && state.last.is_none_or(|last| last.block != root.block)
-        {
+        let Some(tuple) = tuple else {
+            // At its end a scan can be turned around, and begins with the row at that end.
+            (state.running, state.last) = (None, None);
+            return false;
+        };
+        slot::show(slot, (*rel).rd_id, tuple);
+        if is_new_block(state, slot) {
             count_block(rel);
         }
-        // At its end a scan can be turned around, and begins with the row at that end.
-        if found.is_none() {
-            state.running = None;
+        true
+    }
+}
+
+/// Whether the row in `slot` is in another block than the one before.
+#[inline]
+unsafe fn is_new_block(state: &mut State, slot: *mut TupleTableSlot) -> bool {
+    // SAFETY: the slot is live.
+    let block = unsafe { (*slot).tts_tid.ip_blkid };
+    let is_new = (block.bi_hi, block.bi_lo) != (state.counted.bi_hi, state.counted.bi_lo);
+    state.counted = block;
+    is_new
+}
+
+/// Reads the next rows; none at the end.
+#[inline(never)]
+unsafe fn read_ahead(state: &mut State, rel: pg_sys::Relation, snapshot: pg_sys::Snapshot) {
+    state.forget_ahead();
+    let Some((_, rows)) = &mut state.running else { return };
+    let (status, mut passed) = (Status::new(snapshot), Vec::new());
+    while state.ahead.is_empty() {
+        link::check_for_interrupts();
+        if rows.put_more(&status, &mut passed, &mut state.ahead).or_raise() == 0 {
+            break;
         }
-        state.last = found;
-        found.is_some()
+    }
+    if !passed.is_empty() && !snapshot.is_null() {
+        // SAFETY: both live as long as the scan.
+        unsafe { super::fetch::note_passed(rel, snapshot, &passed) };
     }
 }
 
@@ -449,8 +501,10 @@ pub unsafe extern "C-unwind" fn set_tid_range(scan: TableScanDesc, from: ItemPoi
             (block, pointer.ip_posid)
         };
         let (first, last) = (pair(&*from), pair(&*to));
-        let state = state(scan);
-        state.tids = None;
+        let (rel, snapshot, state) = ((*scan).rs_rd, (*scan).rs_snapshot, state(scan));
+        state.ahead.places = None;
+        // Rows are read ahead of their return, so that each row's own lock would come too late.
+        lock_whole(rel, snapshot);
         if first > last {
             // Nothing: a range of keys without any.
             state.restart((Some(Vec::new()), Some(Vec::new())));
@@ -458,7 +512,7 @@ pub unsafe extern "C-unwind" fn set_tid_range(scan: TableScanDesc, from: ItemPoi
         }
         let key = |block: u32| block.to_be_bytes().to_vec();
         state.restart((Some(key(first.0)), last.0.checked_add(1).map(key)));
-        state.tids = Some((first, last));
+        state.ahead.places = Some((first, last));
     }
 }
 

@@ -1,16 +1,20 @@
-//! Slots: a heap tuple made from a row in a buffer of the slot's own.
+//! Slots: a heap tuple made from a row, in a buffer of the slot's own or among those that a scan has read ahead.
 //!
 //! The slot begins like the server's slot for heap tuples, so that most of its functions serve here, too: they read the tuple that
-//! `tuple` points to. Ours is in `buffer`, which is reused from row to row.
+//! `tuple` points to. `tupdata` describes ours, which is in `buffer`, reused from row to row, unless it is a scan's: that stays until
+//! the scan goes on behind the rows it has read, and is copied when the slot is to depend on nothing else.
 
 use std::ptr;
+use std::sync::LazyLock;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, HeapTuple, HeapTupleTableSlot, TupleTableSlot, TupleTableSlotOps};
+use ssd_engine::format::row_version::Stamp;
 
 use super::relation::tree_of;
 use crate::error::{self, OrRaise};
 use crate::link;
+use crate::ops::ahead::Tuple;
 use crate::ops::commands;
 use crate::ops::read::Found;
 use crate::ops::tid::Tid;
@@ -29,14 +33,19 @@ struct Slot {
 struct Ops(TupleTableSlotOps);
 
 // SAFETY: a table of functions, never changed.
+unsafe impl Send for Ops {}
+// SAFETY: as above.
 unsafe impl Sync for Ops {}
 
-static OPS: Ops = Ops(TupleTableSlotOps {
+/// The server's own function reads what our slot shares with its own.
+static OPS: LazyLock<Ops> = LazyLock::new(|| Ops(TupleTableSlotOps { getsomeattrs: heap_ops().getsomeattrs, ..OURS }));
+
+const OURS: TupleTableSlotOps = TupleTableSlotOps {
     base_slot_size: size_of::<Slot>(),
     init: Some(init),
     release: Some(release),
     clear: Some(clear),
-    getsomeattrs: Some(get_some_attributes),
+    getsomeattrs: None,
     getsysattr: Some(get_system_attribute),
     materialize: Some(materialize),
     copyslot: Some(copy_slot),
@@ -44,7 +53,7 @@ static OPS: Ops = Ops(TupleTableSlotOps {
     get_minimal_tuple: None,
     copy_heap_tuple: Some(copy_heap_tuple),
     copy_minimal_tuple: Some(copy_minimal_tuple),
-});
+};
 
 /// Which slots the access method's rows go into.
 ///
@@ -98,8 +107,12 @@ unsafe extern "C-unwind" fn release(slot: *mut TupleTableSlot) {
     }
 }
 
+/// Lets go of what `slot` has.
+///
+/// # Safety
+/// `slot` is a live slot of ours.
 #[pg_guard]
-unsafe extern "C-unwind" fn clear(slot: *mut TupleTableSlot) {
+pub unsafe extern "C-unwind" fn clear(slot: *mut TupleTableSlot) {
     // SAFETY: as above.
     unsafe { empty(slot) };
 }
@@ -125,12 +138,6 @@ unsafe fn empty(slot: *mut TupleTableSlot) {
 
 const fn no_tid() -> pg_sys::ItemPointerData {
     pg_sys::ItemPointerData { ip_blkid: pg_sys::BlockIdData { bi_hi: 0xFFFF, bi_lo: 0xFFFF }, ip_posid: 0 }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn get_some_attributes(slot: *mut TupleTableSlot, natts: i32) {
-    // SAFETY: the server's function reads what ours shares with its own slot.
-    unsafe { (heap_ops().getsomeattrs.expect("every kind of slot has it"))(slot, natts) }
 }
 
 #[pg_guard]
@@ -177,10 +184,16 @@ unsafe fn shown_command(slot: *mut TupleTableSlot) -> Option<u32> {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn materialize(slot: *mut TupleTableSlot) {
-    // SAFETY: as above. A tuple in the slot's own buffer depends on nothing else.
+    // SAFETY: as above. A tuple in the slot's own buffer depends on nothing else; one of a scan's is still there.
     unsafe {
         let ours = ours(slot);
         if !ours.base.tuple.is_null() && ours.base.tuple == &raw mut ours.base.tupdata {
+            let (data, len) = (ours.base.tupdata.t_data.cast::<u8>(), ours.base.tupdata.t_len as usize);
+            if data != ours.buffer {
+                let to = room(ours, len);
+                ptr::copy_nonoverlapping(data, to, len);
+                point_at(slot, to, len);
+            }
             return;
         }
         let (tid, table) = (ours.base.base.tts_tid, ours.base.base.tts_tableOid);
@@ -255,15 +268,16 @@ unsafe fn grow(slot: &mut Slot, len: usize) {
     }
 }
 
+/// Shows the tuple of `len` bytes at `tuple`.
 #[inline]
-unsafe fn point_at_buffer(slot: *mut TupleTableSlot, len: usize) {
-    // SAFETY: the callers have filled `len` bytes of the buffer.
+unsafe fn point_at(slot: *mut TupleTableSlot, tuple: *mut u8, len: usize) {
+    // SAFETY: the callers' tuple lives as long as the slot shows it.
     unsafe {
         let ours = ours(slot);
         let table = ours.base.base.tts_tableOid;
         let data = &mut ours.base.tupdata;
         data.t_len = len as u32;
-        data.t_data = ours.buffer.cast();
+        data.t_data = tuple.cast();
         data.t_tableOid = table;
         data.t_self = (*data.t_data).t_ctid;
         ours.base.base.tts_tid = data.t_self;
@@ -282,7 +296,32 @@ unsafe fn store_heap(slot: *mut TupleTableSlot, tuple: HeapTuple) {
         let to = room(ours(slot), len);
         ptr::copy_nonoverlapping((*tuple).t_data.cast::<u8>(), to, len);
         (*slot).tts_tableOid = (*tuple).t_tableOid;
-        point_at_buffer(slot, len);
+        point_at(slot, to, len);
+    }
+}
+
+/// Whether [`show`] will do without the server.
+///
+/// # Safety
+/// `slot` is a live slot.
+#[inline]
+pub const unsafe fn has_nothing_to_free(slot: *const TupleTableSlot) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*slot).tts_flags & SHOULD_FREE == 0 }
+}
+
+/// Shows in `slot`, which is one of ours, a row that a scan has read ahead.
+///
+/// # Safety
+/// `slot` is a live slot with the relation's row type, and shows something else, or nothing, before the scan reads on or ends.
+#[inline]
+pub unsafe fn show(slot: *mut TupleTableSlot, table: pg_sys::Oid, tuple: Tuple) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        debug_assert!(is_ours(slot), "a slot of another access method");
+        empty(slot);
+        (*slot).tts_tableOid = table;
+        point_at(slot, tuple.data, tuple.len as usize);
     }
 }
 
@@ -295,18 +334,13 @@ pub unsafe fn store(
     slot: *mut TupleTableSlot,
     table: pg_sys::Oid,
     tid: Tid,
-    (stamp, newer): (Option<ssd_engine::format::row_version::Stamp>, Option<ssd_engine::format::row_version::Stamp>),
+    writers: (Option<Stamp>, Option<Stamp>),
     row: &[u8],
 ) {
     let Some(len) = tuple::heap_len(row) else {
         error::fail(pgrx::PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a row of ssdlsm is too short", "");
     };
-    let header = Header {
-        xmin: stamp.map_or(0, |stamp| u32::from(narrow(stamp.txn))),
-        xmax: newer.map_or(0, |stamp| u32::from(narrow(stamp.txn))),
-        command: newer.or(stamp).map_or(0, |stamp| stamp.command.0),
-        ctid: tid.encode(),
-    };
+    let header = Header::new(tid, writers);
     // SAFETY: the caller's promise; the buffer has the room that `decode` asks for.
     unsafe {
         debug_assert!(is_ours(slot), "a slot of another access method");
@@ -314,7 +348,7 @@ pub unsafe fn store(
         let to = room(ours(slot), len);
         tuple::decode(row, &header, to);
         (*slot).tts_tableOid = table;
-        point_at_buffer(slot, len);
+        point_at(slot, to, len);
     }
 }
 
@@ -332,7 +366,7 @@ pub unsafe fn store_found(slot: *mut TupleTableSlot, table: pg_sys::Oid, root: c
 ///
 /// # Safety
 /// `slot` is a live slot.
-pub unsafe fn note_written(slot: *mut TupleTableSlot, tid: Tid, stamp: Option<ssd_engine::format::row_version::Stamp>) {
+pub unsafe fn note_written(slot: *mut TupleTableSlot, tid: Tid, stamp: Option<Stamp>) {
     // SAFETY: both kinds of slots begin alike.
     unsafe {
         let ops = (*slot).tts_ops;
@@ -360,7 +394,7 @@ pub unsafe fn note_written(slot: *mut TupleTableSlot, tid: Tid, stamp: Option<ss
 ///
 /// # Safety
 /// `slot` is a live slot.
-pub unsafe fn note_locker(slot: *mut TupleTableSlot, stamp: ssd_engine::format::row_version::Stamp) {
+pub unsafe fn note_locker(slot: *mut TupleTableSlot, stamp: Stamp) {
     // SAFETY: as in `note_written`.
     unsafe {
         let begins_alike = is_ours(slot) || (*slot).tts_ops == &raw const pg_sys::TTSOpsHeapTuple;

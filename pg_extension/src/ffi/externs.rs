@@ -21,6 +21,7 @@ unsafe extern "C-unwind" {
     pub fn CheckForSerializableConflictIn(rel: Relation, tid: ItemPointer, block: BlockNumber);
     pub fn PredicateLockTID(rel: Relation, tid: ItemPointer, snapshot: Snapshot, xid: TransactionId);
     pub fn PredicateLockRelation(rel: Relation, snapshot: Snapshot);
+    pub fn PredicateLockPage(rel: Relation, block: BlockNumber, snapshot: Snapshot);
     pub fn HandleStartupProcInterrupts();
     pub fn toast_flatten_tuple(tuple: HeapTuple, descriptor: pgrx::pg_sys::TupleDesc) -> HeapTuple;
     pub fn SnapBuildProcessChange(builder: *mut pgrx::pg_sys::SnapBuild, xid: TransactionId, lsn: XLogRecPtr) -> bool;

@@ -10,6 +10,10 @@
 //! The server's header of 23 bytes (writer, ctid, flags) is made anew when a row is read.
 
 use pgrx::pg_sys;
+use ssd_engine::format::row_version::Stamp;
+
+use super::tid::Tid;
+use crate::xact::ids::narrow;
 
 const NATTS: u16 = 0x07FF;
 const FLAGS_SHIFT: u32 = 11;
@@ -40,6 +44,20 @@ pub struct Header {
     pub command: u32,
     /// The version's place.
     pub ctid: pg_sys::ItemPointerData,
+}
+
+impl Header {
+    /// For the version at `tid` that `stamp` wrote, and `newer` the next one.
+    #[inline]
+    #[must_use]
+    pub fn new(tid: Tid, (stamp, newer): (Option<Stamp>, Option<Stamp>)) -> Self {
+        Self {
+            xmin: stamp.map_or(0, |stamp| u32::from(narrow(stamp.txn))),
+            xmax: newer.map_or(0, |stamp| u32::from(narrow(stamp.txn))),
+            command: newer.or(stamp).map_or(0, |stamp| stamp.command.0),
+            ctid: tid.encode(),
+        }
+    }
 }
 
 /// Appends the row in `tuple` to `out`.
@@ -120,8 +138,13 @@ pub unsafe fn decode(row: &[u8], header: &Header, to: *mut u8) {
         data.t_infomask2 = natts;
         data.t_infomask = infomask;
         data.t_hoff = hoff as u8;
-        std::ptr::copy_nonoverlapping(row.as_ptr().add(2), to.add(BITS), bits);
-        std::ptr::write_bytes(to.add(BITS + bits), 0, hoff - BITS - bits);
+        if has_null {
+            std::ptr::copy_nonoverlapping(row.as_ptr().add(2), to.add(BITS), bits);
+            std::ptr::write_bytes(to.add(BITS + bits), 0, hoff - BITS - bits);
+        } else {
+            // As above, for most rows: `hoff` is the next byte.
+            to.add(BITS).write(0);
+        }
         std::ptr::copy_nonoverlapping(row.as_ptr().add(2 + bits), to.add(hoff), end - 2 - bits);
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Batch {
     pub(super) at: usize,
     /// Rows at which it is full.
     pub(super) rows: usize,
+    /// Rows that somebody else has the copies of, and their bytes.
+    kept: (usize, usize),
 }
 
 impl Batch {
@@ -27,6 +29,18 @@ impl Batch {
         self.bytes.clear();
         self.ends.clear();
         self.at = 0;
+        self.kept = (0, 0);
+    }
+
+    /// Counts a row that somebody else has copied.
+    #[inline]
+    pub(super) const fn count(&mut self, row_len: usize) {
+        self.kept = (self.kept.0 + 1, self.kept.1 + row_len);
+    }
+
+    /// Rows copied or counted.
+    pub(super) const fn len(&self) -> usize {
+        self.ends.len() + self.kept.0
     }
 
     #[inline]
@@ -49,7 +63,7 @@ impl Batch {
 
     #[inline]
     pub(super) const fn is_full(&self) -> bool {
-        self.ends.len() >= self.rows || self.bytes.len() >= BATCH_BYTES_MAX
+        self.len() >= self.rows || self.bytes.len() + self.kept.1 >= BATCH_BYTES_MAX
     }
 
     #[inline]

@@ -20,6 +20,9 @@ pub enum Choice {
 
 /// Says which versions of a key a scan returns.
 pub trait Chooser {
+    /// Whether it keeps a copy of each row that it chooses, so that the scan makes none.
+    const KEEPS: bool = false;
+
     /// Judges the next version of `key`, from the newest on; `first` of its key. Nothing that was deleted is asked about.
     ///
     /// # Errors
@@ -54,8 +57,14 @@ pub(super) enum Entry {
     Value,
 }
 
+#[inline]
 pub(super) fn entry_of(range_deletes: &[RangeDeletes], seqno: SeqNo, key: &[u8], trailer: Trailer) -> Entry {
-    let newer_than = |cover: SeqNo| cover > trailer.seqno();
-    let covered = range_deletes.iter().any(|t| t.tombstones().covering_seqno(key, seqno).is_some_and(newer_than));
+    let covered = !range_deletes.is_empty() && is_covered(range_deletes, seqno, key, trailer);
     if covered || trailer.kind() != Some(Kind::Put) { Entry::Deleted } else { Entry::Value }
+}
+
+#[cold]
+fn is_covered(range_deletes: &[RangeDeletes], seqno: SeqNo, key: &[u8], trailer: Trailer) -> bool {
+    let newer_than = |cover: SeqNo| cover > trailer.seqno();
+    range_deletes.iter().any(|t| t.tombstones().covering_seqno(key, seqno).is_some_and(newer_than))
 }

@@ -1,6 +1,6 @@
 //! Walking the list in both directions.
 
-use super::{Entry, HEAD, HEIGHT_MAX, PREVIOUS, Skiplist, node_of};
+use super::{Entry, HEAD, HEIGHT_MAX, PREVIOUS, Skiplist, TAIL, node_of};
 use crate::base::key::Trailer;
 use crate::mem::sync::Ordering;
 
@@ -78,6 +78,18 @@ impl<'a> Iter<'a> {
         if self.valid() {
             self.node = node_of(self.list.link(self.node, 0).load(Ordering::Acquire));
             self.prefetch_next();
+        }
+    }
+
+    /// As [`next`](Self::next), but passes over the older versions of this key. A few that have come late may still follow.
+    #[inline]
+    pub fn pass_versions(&mut self) {
+        if self.valid() {
+            match self.list.arena.half(self.node + TAIL).load(Ordering::Relaxed) {
+                0 => {}
+                tail => self.node = tail,
+            }
+            self.next();
         }
     }
 

@@ -42,6 +42,8 @@ fn check(list: &Skiplist) -> Vec<(Vec<u8>, u64, Vec<u8>)> {
     for (at, &node) in all.iter().enumerate() {
         let hint = list.arena.half(node + PREVIOUS).load(Ordering::Acquire);
         assert!(hint == HEAD || place[&hint] < at, "hint before its node");
+        let tail = list.arena.half(node + TAIL).load(Ordering::Acquire);
+        assert!(tail == 0 || (place[&tail] > at && list.key(tail) == list.key(node)), "tail behind its node");
     }
     for level in 1..HEIGHT_MAX {
         let places: Vec<_> = level_nodes(level).iter().map(|node| place[node]).collect();
@@ -202,6 +204,28 @@ fn an_entry_must_fit_its_reservation() {
     let list = list(4096);
     let mut room = list.reserve_space(8).unwrap();
     list.insert(&mut room, 1, b"key", Trailer(1), b"value", &mut Splice::default());
+}
+
+#[test]
+fn versions_are_passed_in_one_step() {
+    let list = list(64 << 10);
+    let mut splice = Splice::default();
+    // Neighbours whose fingerprints are the same, and a version that comes late.
+    for (key, trailer) in [(&b"aaaa1"[..], 1), (b"aaaa3", 1), (b"aaaa2", 1), (b"aaaa2", 0)] {
+        put(&list, 1, key, trailer, b"", &mut splice);
+    }
+    for trailer in 2..100 {
+        put(&list, height(5, trailer), b"aaaa2", trailer, b"", &mut splice);
+    }
+    let mut iter = list.iter();
+    iter.first();
+    let mut seen = Vec::new();
+    while iter.valid() {
+        seen.push((iter.key().to_vec(), iter.trailer().0));
+        iter.pass_versions();
+    }
+    let all = [(b"aaaa1".to_vec(), 1), (b"aaaa2".to_vec(), 99), (b"aaaa2".to_vec(), 0), (b"aaaa3".to_vec(), 1)];
+    assert_eq!(seen, all, "the one that came late follows on its own");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::lsm::row_host::{RowHost, TreeKind, ValueRule, ValueVerdict};
 use crate::lsm::scan::Scan;
 use crate::mvcc::garbage::{Horizon, RowRule, RowVerdict};
 use crate::mvcc::latch::ProcessLatches;
-use crate::mvcc::row_scan::KeyRange;
+use crate::mvcc::row_scan::{KeyRange, RowSink, ScannedRow};
 use crate::mvcc::snapshot::TxnSnapshot;
 use crate::mvcc::status::TxnState;
 use crate::options::Options;
@@ -172,12 +172,34 @@ impl World {
     }
 
     fn scan(&self, snapshot: &Snapshot, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut scan = self.rows.scan(self.tree, KeyRange::default(), direction, snapshot.clone()).unwrap();
-        let mut out = Vec::new();
+        let begin = || self.rows.scan(self.tree, KeyRange::default(), direction, snapshot.clone()).unwrap();
+        let mut scan = begin();
+        let mut out = Rows::default();
         while let Some(row) = scan.next(&As(&self.table, 0), &mut Vec::new()).unwrap() {
-            out.push((row.key.to_vec(), row.version.payload.to_vec()));
+            out.put(&row).unwrap();
         }
-        out
+        // The other way to read a scan shows the same.
+        let (mut scan, mut sunk) = (begin(), Rows::default());
+        let mut count = 0;
+        loop {
+            match scan.put_more(&As(&self.table, 0), &mut Vec::new(), &mut sunk).unwrap() {
+                0 => break,
+                more => count += more,
+            }
+        }
+        assert_eq!((&sunk, count), (&out, out.0.len()));
+        out.0.into_iter().map(|(key, payload, _)| (key, payload)).collect()
+    }
+}
+
+/// Copies of rows, and who wrote the next version of each.
+#[derive(Default, Debug, PartialEq)]
+struct Rows(Vec<(Vec<u8>, Vec<u8>, Option<Stamp>)>);
+
+impl RowSink for Rows {
+    fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
+        self.0.push((row.key.to_vec(), row.version.payload.to_vec(), row.newer));
+        Ok(())
     }
 }
 

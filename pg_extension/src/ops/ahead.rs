@@ -1,0 +1,139 @@
+//! Rows that a scan has read ahead: heap tuples, one behind the other, made straight from the engine's blocks.
+//!
+//! They stay where they are until the next ones are read, so a slot may point at them.
+
+use pgrx::pg_sys;
+use ssd_engine::mvcc::row_scan::{RowSink, ScannedRow};
+use ssd_engine::{Error, Result};
+
+use super::read::row_of;
+use super::tid::{Root, Tid};
+use super::tuple::{self, Header};
+
+/// Block and offset of a ctid.
+pub type Place = (u32, u16);
+
+/// The rows that are still to be shown, and those before them.
+#[derive(Default)]
+pub struct Ahead {
+    /// Each tuple begins with a word of its own, since the server aligns them so.
+    memory: Vec<u64>,
+    /// First word and length in bytes of each tuple.
+    tuples: Vec<(u32, u32)>,
+    at: usize,
+    /// The first and the last place that count, when only a range of ctids does.
+    pub places: Option<(Place, Place)>,
+}
+
+/// A heap tuple of those read ahead.
+#[derive(Clone, Copy)]
+pub struct Tuple {
+    /// Where it is.
+    pub data: *mut u8,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+impl Ahead {
+    /// Forgets all rows.
+    pub fn clear(&mut self) {
+        self.memory.clear();
+        self.tuples.clear();
+        self.at = 0;
+    }
+
+    /// Whether no rows were read.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.tuples.is_empty()
+    }
+
+    /// The place of the row that was returned last, when that is still here.
+    #[must_use]
+    pub fn last(&self) -> Option<Root> {
+        let &(word, _) = self.tuples.get(self.at.checked_sub(1)?)?;
+        // SAFETY: a tuple begins there.
+        let header = unsafe { &*(&raw const self.memory[word as usize]).cast::<pg_sys::HeapTupleHeaderData>() };
+        Tid::decode(&header.t_ctid).map(|tid| tid.root)
+    }
+
+    /// The next row.
+    #[inline]
+    #[must_use]
+    pub fn next(&mut self) -> Option<Tuple> {
+        let &(word, len) = self.tuples.get(self.at)?;
+        let tuple = Tuple { data: (&raw mut *self.memory.get_mut(word as usize)?).cast(), len };
+        self.at += 1;
+        Some(tuple)
+    }
+}
+
+impl RowSink for Ahead {
+    #[inline]
+    fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
+        let Some(root) = Root::from_key(row.key) else { return Ok(()) };
+        let tid = Tid { root, number: row.version.number };
+        if let Some((first, last)) = self.places {
+            let place = (root.block, tid.encode().ip_posid);
+            if place < first || place > last {
+                return Ok(());
+            }
+        }
+        let (_, bytes) = row_of(&row.version)?;
+        let len = tuple::heap_len(bytes).ok_or_else(too_short)?;
+        let (start, words) = (self.memory.len(), len.div_ceil(8));
+        self.memory.reserve(words);
+        // SAFETY: there is room for so many words behind the last one; `decode` fills all of them but the end of the last, which is
+        // filled before.
+        unsafe {
+            let to = self.memory.as_mut_ptr().add(start);
+            to.add(words - 1).write(0);
+            tuple::decode(bytes, &Header::new(tid, (row.version.stamp, row.newer)), to.cast());
+            self.memory.set_len(start + words);
+        }
+        self.tuples.push((start as u32, len as u32));
+        Ok(())
+    }
+}
+
+#[cold]
+fn too_short() -> Error {
+    Error::corruption(std::path::Path::new(""), 0, "a row of ssdlsm is too short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssd_engine::format::row_version::{RowKind, RowVersion};
+
+    fn put(ahead: &mut Ahead, slot: u8, payload: &[u8]) -> Result<()> {
+        let key = Root { block: 7, slot }.key();
+        let version = RowVersion { kind: RowKind::Put, number: 0, stamp: None, payload };
+        ahead.put(&ScannedRow { key: &key, version, newer: None })
+    }
+
+    #[test]
+    fn tuples_lie_aligned_and_in_order() {
+        let mut ahead = Ahead { places: Some(((7, 2), (7, 4))), ..Ahead::default() };
+        for slot in 1..=5 {
+            // One attribute, of as many bytes as the slot's number.
+            let row = [&[1, 0][..], &[slot; 5][..usize::from(slot)]].concat();
+            put(&mut ahead, slot, &row).unwrap();
+        }
+        for slot in 2..=4u8 {
+            let tuple = ahead.next().unwrap();
+            assert_eq!((tuple.len, tuple.data.align_offset(8)), (24 + u32::from(slot), 0));
+            // SAFETY: a tuple is as long as it says, and its header has its place.
+            let (bytes, place) = unsafe {
+                let header = &*tuple.data.cast::<pg_sys::HeapTupleHeaderData>();
+                (std::slice::from_raw_parts(tuple.data.add(24), slot.into()), Tid::decode(&header.t_ctid))
+            };
+            assert_eq!(ahead.last(), place.map(|tid| tid.root));
+            assert_eq!((bytes, place), (&[slot; 5][..slot.into()], Some(Tid::of_root(Root { block: 7, slot }))));
+        }
+        assert!(ahead.next().is_none(), "the fifth is out of range");
+        ahead.clear();
+        assert!(ahead.next().is_none());
+        assert!(put(&mut ahead, 3, &[1]).is_err());
+    }
+}
