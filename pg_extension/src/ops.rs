@@ -4,6 +4,7 @@ pub mod ahead;
 pub mod change;
 pub mod commands;
 pub mod groups;
+pub mod laps;
 pub mod neighbours;
 pub mod numbers;
 pub mod read;

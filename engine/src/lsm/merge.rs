@@ -3,6 +3,11 @@
 //! A binary heap of source indices that knows its runner-up: when the next entry comes from the same source again, as it
 //! mostly does, one comparison shows that. Sources that were parked are attached when they come to the top, so those that
 //! have nothing to say cost nothing. A seek reads the blocks that it misses from all sources at once.
+//!
+//! *Alone:* rows that are changed all the time have newer versions in the active memtable than anywhere else. Where whoever reads knows
+//! that no key lies between one of them and the next, the memtable walks on alone: the other sources stay where they are, and are sought
+//! to the place when the walk alone ends. So a small table of hot rows costs a walk and one seek in each source, and not a turn of each
+//! source for each row.
 
 use std::cmp::Ordering;
 
@@ -10,6 +15,7 @@ use crate::base::key::{Trailer, compare};
 use crate::env::IoDone;
 use crate::error::Result;
 use crate::lsm::memtable::Memtable;
+use crate::mem::skiplist::Iter;
 use crate::sst::iter::{SstIter, Target};
 
 pub mod source;
@@ -51,6 +57,18 @@ pub struct Merge<'a> {
     second: usize,
     direction: Direction,
     context: ReadContext<'a>,
+    /// The first source, the active memtable, is the only one that is not behind.
+    is_alone: bool,
+}
+
+/// What ended a walk.
+enum End {
+    /// Whoever reads.
+    Stopped,
+    /// Entries of other sources may come next, or none.
+    Passed,
+    /// As before, and the other sources are behind this key and trailer.
+    Alone(Vec<u8>, Trailer),
 }
 
 impl<'a> Merge<'a> {
@@ -58,7 +76,7 @@ impl<'a> Merge<'a> {
     #[must_use]
     pub fn new(sources: Vec<Source<'a>>, direction: Direction, context: ReadContext<'a>) -> Self {
         let heap = Vec::with_capacity(sources.len());
-        Self { sources, heap, second: 0, direction, context }
+        Self { sources, heap, second: 0, direction, context, is_alone: false }
     }
 
     /// Goes on from where the sources are.
@@ -75,20 +93,51 @@ impl<'a> Merge<'a> {
         self.new_top()
     }
 
+    /// Whether only the first source is not behind: see the header. Sources that are given back so go on by
+    /// [`resume_alone`](Self::resume_alone).
+    #[must_use]
+    pub const fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// Goes on from where the first source is; the others are behind.
+    pub fn resume_alone(&mut self) {
+        self.heap.clear();
+        self.heap.push(0);
+        (self.second, self.is_alone) = (0, true);
+    }
+
+    /// Forward: to the first entry at or after `from`, if the first source alone can tell which that is: it has a hot row there, and
+    /// `follows` says that no key lies before it. Whether that is so; else [`seek`](Self::seek) is still to be called.
+    pub fn seek_alone(&mut self, from: &[u8], follows: fn(&[u8], &[u8]) -> bool) -> bool {
+        let Some(Source::Memtable(iter)) = self.sources.first_mut() else { return false };
+        iter.seek(from, Trailer::MAX);
+        let is_known = iter.valid() && iter.has_older() && follows(from, iter.key());
+        if is_known {
+            self.resume_alone();
+        }
+        is_known
+    }
+
     /// Forward: to the first entry at or after (`key`, `bound`).
     ///
     /// # Errors
     /// I/O, corruption.
     pub fn seek(&mut self, key: &[u8], bound: Trailer) -> Result<()> {
-        let mut targets = Vec::with_capacity(self.sources.len());
-        for source in &mut self.sources {
+        self.seek_from(0, key, bound)
+    }
+
+    /// Seeks in the sources from `first` on.
+    fn seek_from(&mut self, first: usize, key: &[u8], bound: Trailer) -> Result<()> {
+        let mut targets = vec![Target::Here; first];
+        for source in &mut self.sources[first..] {
             targets.push(source.begin_seek(key, bound, self.context)?);
         }
         if targets.iter().filter(|target| matches!(target, Target::Missing(_))).count() > 1 {
             // Whatever goes wrong here goes wrong again, and is reported, where the block is needed.
             let _ = self.read_together(&targets);
         }
-        for (source, target) in self.sources.iter_mut().zip(targets) {
+        for (source, target) in self.sources.iter_mut().zip(targets).skip(first) {
             source.finish_seek(key, bound, target, self.context)?;
         }
         self.resume()
@@ -195,9 +244,17 @@ impl<'a> Merge<'a> {
     /// entries of the other sources and before the full key `to`. An entry at which `take` stops stays the current one.
     /// Returns whether `take` ended the walk. Far cheaper than [`advance`](Self::advance) from entry to entry.
     ///
+    /// `follows` says of two keys that none can lie between them; where it does, the active memtable, which is the first source,
+    /// may walk alone.
+    ///
     /// # Errors
     /// I/O, corruption.
-    pub fn walk_top(&mut self, to: Option<&[u8]>, mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish) -> Result<bool> {
+    pub fn walk_top(
+        &mut self,
+        to: Option<&[u8]>,
+        follows: fn(&[u8], &[u8]) -> bool,
+        take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
+    ) -> Result<bool> {
         debug_assert_eq!(self.direction, Direction::Forward);
         let (context, top) = (self.context, self.heap[0] as usize);
         let (source, rival) = if self.second == 0 {
@@ -214,33 +271,31 @@ impl<'a> Merge<'a> {
             (Some(rival), _) => Some(rival),
             (None, to) => to,
         };
-        let stopped = match source {
-            Source::Memtable(iter) => loop {
-                match take(iter.key(), iter.trailer(), iter.value()) {
-                    Wish::Next => iter.next(),
-                    Wish::NextKey { .. } => iter.pass_versions(),
-                    Wish::Stop => break true,
-                }
-                let ended = !iter.valid() || Memtable::is_range_key(iter.key());
-                if ended || !is_before(iter.key(), iter.trailer(), limit) {
-                    break false;
-                }
-            },
+        let end = match source {
+            Source::Memtable(iter) if top == 0 => walk_newest(iter, (limit, to), &mut self.is_alone, follows, take),
+            Source::Memtable(iter) => walk_memtable(iter, limit, take),
             Source::Table(iter) => walk_table(iter, context, limit, take)?,
             Source::Run(run) => {
                 let iter = run.iter.as_mut().expect("the top source is valid");
-                let stopped = walk_table(iter, context, limit, take)?;
+                let end = walk_table(iter, context, limit, take)?;
                 run.skip_forward(context)?;
-                stopped
+                end
             }
         };
-        if !stopped {
-            let ended = !self.sources[top].valid();
-            if ended || self.second != 0 {
-                self.change_top(ended)?;
+        match end {
+            End::Stopped => return Ok(true),
+            End::Passed => {
+                let ended = !self.sources[top].valid();
+                if ended || self.second != 0 {
+                    self.change_top(ended)?;
+                }
+            }
+            End::Alone(key, bound) => {
+                self.is_alone = false;
+                self.seek_from(1, &key, bound)?;
             }
         }
-        Ok(stopped)
+        Ok(false)
     }
 
     /// The top source has ended, or is not the first any more.
@@ -295,21 +350,83 @@ fn is_before(key: &[u8], trailer: Trailer, limit: Option<(&[u8], Trailer)>) -> b
     limit.is_none_or(|limit| compare((key, trailer), limit) == Ordering::Less)
 }
 
+/// The loop of [`Merge::walk_top`] over the active memtable, which walks alone where it may.
+fn walk_newest(
+    iter: &mut Iter<'_>,
+    (mut limit, to): (Option<(&[u8], Trailer)>, Option<&[u8]>),
+    is_alone: &mut bool,
+    follows: fn(&[u8], &[u8]) -> bool,
+    mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
+) -> End {
+    loop {
+        let (key, trailer, has_older) = (iter.key(), iter.trailer(), iter.has_older());
+        let wish = take(key, trailer, iter.value());
+        match wish {
+            Wish::Next => iter.next(),
+            Wish::NextKey { .. } => iter.pass_versions(),
+            Wish::Stop => return End::Stopped,
+        }
+        let ended = !iter.valid() || Memtable::is_range_key(iter.key()) || to.is_some_and(|to| iter.key() >= to);
+        if *is_alone {
+            let goes_on = !ended
+                && match wish {
+                    // All that is older here is newer than what others have.
+                    Wish::Next => iter.key() == key,
+                    _ => iter.key() == key || follows(key, iter.key()),
+                };
+            if !goes_on {
+                let bound = if wish == Wish::Next { Trailer(trailer.0.saturating_sub(1)) } else { Trailer(0) };
+                return End::Alone(key.to_vec(), bound);
+            }
+            continue;
+        }
+        if ended {
+            return End::Passed;
+        }
+        // Rows with one version here are not hot: to come back to the other sources would cost more than they do.
+        if wish != Wish::Next && has_older && iter.has_older() && follows(key, iter.key()) {
+            *is_alone = true;
+            limit = to.map(|to| (to, Trailer::MAX));
+        } else if !is_before(iter.key(), iter.trailer(), limit) {
+            return End::Passed;
+        }
+    }
+}
+
+/// The loop of [`Merge::walk_top`] over another memtable.
+fn walk_memtable(
+    iter: &mut Iter<'_>,
+    limit: Option<(&[u8], Trailer)>,
+    mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
+) -> End {
+    loop {
+        match take(iter.key(), iter.trailer(), iter.value()) {
+            Wish::Next => iter.next(),
+            Wish::NextKey { .. } => iter.pass_versions(),
+            Wish::Stop => return End::Stopped,
+        }
+        let ended = !iter.valid() || Memtable::is_range_key(iter.key());
+        if ended || !is_before(iter.key(), iter.trailer(), limit) {
+            return End::Passed;
+        }
+    }
+}
+
 /// The loop of [`Merge::walk_top`] over a table.
 fn walk_table<'c>(
     iter: &mut SstIter<'c>,
     context: ReadContext<'c>,
     limit: Option<(&[u8], Trailer)>,
     mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
-) -> Result<bool> {
+) -> Result<End> {
     loop {
         match take(iter.key(), iter.trailer(), iter.value()) {
             Wish::NextKey { passed: SKIPS_MAX.. } => pass_key(iter, context)?,
             Wish::Next | Wish::NextKey { .. } => iter.next(context.cache)?,
-            Wish::Stop => return Ok(true),
+            Wish::Stop => return Ok(End::Stopped),
         }
         if !iter.valid() || !is_before(iter.key(), iter.trailer(), limit) {
-            return Ok(false);
+            return Ok(End::Passed);
         }
     }
 }

@@ -85,6 +85,8 @@ struct Cursor {
     /// The generation that `parked` is of; `None` when it is lost.
     generation: Option<u64>,
     parked: Vec<Parked>,
+    /// Only the first of `parked` is where the scan is.
+    is_alone: bool,
     /// The memtables among the sources, in their order.
     memtables: MemtableList,
     range_deletes: Vec<RangeDeletes>,
@@ -136,6 +138,7 @@ impl Scan {
             seqno,
             generation: None,
             parked: Vec::new(),
+            is_alone: false,
             memtables: MemtableList(0),
             range_deletes: Vec::new(),
             place: Place::Start,
@@ -237,18 +240,22 @@ impl Cursor {
         if self.generation.take() == Some(pin.generation()) {
             let sources = self.parked.drain(..).map(|p| unpark(lsm, p)).collect();
             merge = Merge::new(sources, self.direction, context);
-            merge.resume()?;
+            if self.is_alone { merge.resume_alone() } else { merge.resume()? }
         } else {
             self.parked.clear();
             let sources = self.open_sources(lsm)?;
             merge = Merge::new(sources, self.direction, context);
-            self.position(&mut merge)?;
+            let is_start = self.place == Place::Start && self.direction == Direction::Forward;
+            if !is_start || !merge.seek_alone(&self.from, C::follows) {
+                self.position(&mut merge)?;
+            }
         }
         self.finished = match self.direction {
             Direction::Forward => self.fill_forward(&mut merge, chooser)?,
             Direction::Backward => self.fill_backward(&mut merge, chooser)?,
         };
         if !self.finished {
+            self.is_alone = merge.is_alone();
             self.parked = park(merge.into_sources(), self.memtables);
             self.generation = Some(pin.generation());
         }
@@ -355,7 +362,7 @@ impl Cursor {
             if !merge.valid() || to.is_some_and(|to| merge.key() >= to) {
                 break true;
             }
-            if merge.walk_top(to, &mut take)? {
+            if merge.walk_top(to, C::follows, &mut take)? {
                 break false;
             }
         };

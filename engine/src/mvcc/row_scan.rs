@@ -97,6 +97,12 @@ pub trait RowSink {
     /// # Errors
     /// Ends the scan.
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()>;
+
+    /// As [`Chooser::follows`].
+    fn follows(key: &[u8], next: &[u8]) -> bool {
+        let _ = (key, next);
+        false
+    }
 }
 
 /// Where a row goes when it is chosen.
@@ -105,6 +111,8 @@ trait Destination {
     const KEEPS: bool;
 
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()>;
+
+    fn follows(key: &[u8], next: &[u8]) -> bool;
 }
 
 /// The scan's own batch has the row.
@@ -116,6 +124,10 @@ impl Destination for &mut Newer {
         self.push(row.newer);
         Ok(())
     }
+
+    fn follows(_key: &[u8], _next: &[u8]) -> bool {
+        false
+    }
 }
 
 struct Into<'s, S>(&'s mut S);
@@ -126,6 +138,10 @@ impl<S: RowSink> Destination for Into<'_, S> {
     #[inline]
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
         self.0.put(row)
+    }
+
+    fn follows(key: &[u8], next: &[u8]) -> bool {
+        S::follows(key, next)
     }
 }
 
@@ -153,6 +169,10 @@ struct RowChooser<'c, D> {
 
 impl<D: Destination> Chooser for RowChooser<'_, D> {
     const KEEPS: bool = D::KEEPS;
+
+    fn follows(key: &[u8], next: &[u8]) -> bool {
+        D::follows(key, next)
+    }
 
     #[inline]
     fn choose(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {

@@ -60,6 +60,16 @@ unsafe fn lock_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: Tid,
     unsafe { externs::guarded(|| externs::PredicateLockTID(rel, &raw mut place, snapshot, writer)) };
 }
 
+/// Whether everybody sees what `writer`, who has committed, has written.
+///
+/// # Safety
+/// `rel` is an open relation.
+#[must_use]
+pub unsafe fn is_seen_by_all(rel: pg_sys::Relation, writer: TxnId) -> bool {
+    // SAFETY: guarded; the caller's promise.
+    unsafe { pg_sys::GlobalVisTestIsRemovableXid(pg_sys::GlobalVisTestFor(rel), narrow(writer)) }
+}
+
 /// The version that `snapshot` sees and that is at `tid` exactly; whether there is one.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn row_version(
@@ -113,7 +123,7 @@ pub unsafe extern "C-unwind" fn latest_tid(scan: TableScanDesc, tid: ItemPointer
         let mut found = Found::default();
         loop {
             if read::fetch(lsm, (tree, at.root), &converted, &status, &mut found).or_raise() {
-                if found.number >= at.number {
+                if read::is_as_new(lsm, (tree, at.root), found.number, at.number, &status).or_raise() {
                     *tid = Tid { root: at.root, number: found.number }.encode();
                 }
                 return;

@@ -164,8 +164,7 @@ pub unsafe extern "C-unwind" fn tuple(
 unsafe fn is_dead_to_all(rel: pg_sys::Relation, root: Root) -> bool {
     // SAFETY: guarded; the relation is open.
     unsafe {
-        let horizon = pg_sys::GlobalVisTestFor(rel);
-        let seen_by_all = |txn| pg_sys::GlobalVisTestIsRemovableXid(horizon, narrow(txn));
+        let seen_by_all = |txn| super::fetch::is_seen_by_all(rel, txn);
         !read::may_be_seen(link::lsm(), tree_of(rel), root, &Status::now(), &seen_by_all).or_raise()
     }
 }

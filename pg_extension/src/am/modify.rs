@@ -11,6 +11,7 @@ use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::columns;
+use super::fetch;
 use super::identity;
 use super::relation::{is_logged, tree_of};
 use super::sign;
@@ -20,9 +21,10 @@ use crate::ffi::externs;
 use crate::guc;
 use crate::link;
 use crate::ops::change::{self, Next, Verdict, Wish, judge, next_tid};
+use crate::ops::laps;
 use crate::ops::numbers::{self, Size};
 use crate::ops::read::{self, Found};
-use crate::ops::tid::{NUMBER_MAX, Root, Tid};
+use crate::ops::tid::{Root, Tid};
 use crate::ops::tuple;
 use crate::ops::write::{Batch, Moved};
 use crate::shmem::Lock;
@@ -429,7 +431,9 @@ pub unsafe extern "C-unwind" fn update(
             pg_sys::heap_freetuple(given);
         }
         let row = prepare(rel, slot, old, 0);
-        let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || place.number >= NUMBER_MAX;
+        let may_go_on =
+            || laps::may_go_on(lsm, tree, place, &status, &|txn| fetch::is_seen_by_all(rel, txn)).or_raise();
+        let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || !may_go_on();
         let mut batch = Batch::default();
         let combined = commands::combine(before.stamp, cid);
         let new = if moves {
@@ -496,7 +500,7 @@ fn put_in_place(
     (stamp, combined): (Stamp, Option<u32>),
     mut row: Vec<u8>,
 ) -> Tid {
-    let number = place.number + 1;
+    let number = laps::next(place.number);
     if let Some(command) = combined {
         tuple::add_combined(&mut row, command);
     }

@@ -7,7 +7,7 @@ use ssd_engine::mvcc::row_scan::{RowSink, ScannedRow};
 use ssd_engine::{Error, Result};
 
 use super::read::row_of;
-use super::tid::{Root, Tid};
+use super::tid::{KEY_LEN, Root, Tid};
 use super::tuple::{self, Header};
 
 /// Block and offset of a ctid.
@@ -93,6 +93,18 @@ impl RowSink for Ahead {
         }
         self.tuples.push((start as u32, len as u32));
         Ok(())
+    }
+
+    /// Slots of a block are keys one after the other, and a table's first key is known.
+    #[inline]
+    fn follows(key: &[u8], next: &[u8]) -> bool {
+        if next.len() == key.len() + KEY_LEN {
+            return next.starts_with(key) && next.ends_with(&Root { block: 0, slot: 1 }.key());
+        }
+        match (key.split_last(), next.split_last()) {
+            (Some((slot, block)), Some((next, same))) => slot.checked_add(1) == Some(*next) && block == same,
+            _ => false,
+        }
     }
 }
 

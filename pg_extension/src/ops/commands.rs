@@ -13,6 +13,7 @@ use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp};
 use ssd_engine::lsm::Lsm;
 
+use super::laps;
 use super::read::{row_of, walk};
 use super::tid::Tid;
 use super::tuple;
@@ -63,7 +64,7 @@ fn last_try(newer: &[Later], number: u16) -> Option<u32> {
     let mut last = None;
     for later in newer.iter().rev() {
         if later.kind.is_row() {
-            if later.number == number + 1 {
+            if later.number == laps::next(number) {
                 changed_by.push(later.txn);
                 last = Some(later.shown);
             }

@@ -112,7 +112,11 @@ pub fn fetch(
     Ok(is_found)
 }
 
-fn is_live(version: &RowVersion<'_>, status: &dyn TxnStatus) -> Result<bool> {
+/// Whether a version was not rolled back.
+///
+/// # Errors
+/// As the status'.
+pub fn is_live(version: &RowVersion<'_>, status: &dyn TxnStatus) -> Result<bool> {
     let Some(stamp) = version.stamp else { return Ok(true) };
     Ok(status.is_own(stamp.txn) || status.state(stamp.txn)? != TxnState::Aborted)
 }
@@ -166,6 +170,28 @@ pub fn fetch_dirty(
         return Ok(Some(dirty));
     }
     Ok(None)
+}
+
+/// Whether the version of the row at `root` with one number is not older than that with another; also when there is neither.
+///
+/// # Errors
+/// I/O, corruption.
+pub fn is_as_new(
+    lsm: &Lsm,
+    (tree, root): (TreeId, Root),
+    number: u16,
+    other: u16,
+    status: &dyn TxnStatus,
+) -> Result<bool> {
+    let mut first = number;
+    walk(lsm, &root.full_key(tree), &mut |version| {
+        if !version.kind.is_row() || ![number, other].contains(&version.number) || !is_live(version, status)? {
+            return Ok(ControlFlow::Continue(()));
+        }
+        first = version.number;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(first == number)
 }
 
 /// The version that `tid` names, whoever sees it, unless it was rolled back; whether there is one.

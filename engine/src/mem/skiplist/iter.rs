@@ -81,6 +81,13 @@ impl<'a> Iter<'a> {
         }
     }
 
+    /// Whether the list had an older version of this key when the entry here came.
+    #[inline]
+    #[must_use]
+    pub fn has_older(&self) -> bool {
+        self.list.arena.half(self.here() + TAIL).load(Ordering::Relaxed) != 0
+    }
+
     /// As [`next`](Self::next), but passes over the older versions of this key. A few that have come late may still follow.
     #[inline]
     pub fn pass_versions(&mut self) {

@@ -201,6 +201,15 @@ impl RowSink for Rows {
         self.0.push((row.key.to_vec(), row.version.payload.to_vec(), row.newer));
         Ok(())
     }
+
+    // All keys of a test are as long as each other.
+    fn follows(key: &[u8], next: &[u8]) -> bool {
+        if next.len() == key.len() + 2 {
+            return next.starts_with(key) && next.ends_with(&[0, 0]);
+        }
+        let parts = key.split_last().zip(next.split_last());
+        parts.is_some_and(|((a, before), (b, same))| before == same && a.checked_add(1) == Some(*b))
+    }
 }
 
 /// Keys of a tree that have an entry which is not deleted.
@@ -439,6 +448,57 @@ fn scans_pass_rows_of_very_many_versions() {
         }
         assert_eq!(now, (0..20).map(|n| (vec![n], expected(n).into_bytes())).collect::<Vec<_>>());
         assert_eq!(then, (0..20).map(|n| (vec![n], b"0".to_vec())).collect::<Vec<_>>());
+    }
+}
+
+/// Hot rows in dense runs, with gaps, ends and rows that are no longer there, above the same rows in files.
+#[test]
+fn scans_walk_hot_rows_alone() {
+    let world = world(1 << 10);
+    let key = |n: u16| n.to_be_bytes();
+    world.begin(1);
+    for n in (0..200).filter(|n| n % 100 != 99) {
+        world.insert(1, &key(n), b"0");
+    }
+    world.commit(1);
+    let first = world.table.snapshot();
+    world.table.kept.lock().unwrap().push(first.clone());
+    let mut middle = first.clone();
+    for txn in 2..60u64 {
+        let snapshot = world.begin(txn);
+        // A few rows deep in the files, long runs of hot ones, and ends of some.
+        for n in (0..200).filter(|n| n % 50 < 40 && n % 100 != 99) {
+            if txn % 8 == 7 && n % 17 == u16::try_from(txn % 17).unwrap() {
+                world.delete(txn, &snapshot, &key(n));
+            } else if (u64::from(n) << 8 | txn).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 & 1 > 0 {
+                world.update(txn, &snapshot, &key(n), txn.to_string().as_bytes());
+            }
+        }
+        // A row between two others that were hot already.
+        if txn == 30 {
+            world.insert(txn, &key(99), b"new");
+        }
+        // The last one is still at it; every ninth was rolled back.
+        match txn {
+            59 => {}
+            txn if txn % 9 == 0 => world.table.set(txn, TxnState::Aborted),
+            txn => world.commit(txn),
+        }
+        if matches!(txn, 5 | 20 | 40) {
+            world.engine.flush().unwrap();
+        }
+        // Most rows have changed since the last flush by then, the others will.
+        if txn == 44 {
+            middle = world.table.snapshot();
+            world.table.kept.lock().unwrap().push(middle.clone());
+        }
+    }
+    assert_eq!(world.scan(&Snapshot::At(first.clone()), Direction::Forward).len(), 198);
+    let moments = [world.table.snapshot(), middle, first].map(Snapshot::At);
+    for snapshot in [Snapshot::Now, Snapshot::Any].into_iter().chain(moments) {
+        // Each is read in both ways, of which one walks alone, and they are compared.
+        let rows = world.scan(&snapshot, Direction::Forward);
+        assert!(rows.len() > 100);
     }
 }
 
