@@ -1,5 +1,6 @@
 //! The callbacks of `TableAmRoutine`, one file per heading of tableam.h.
 
+pub mod ahead;
 pub mod analyze;
 pub mod bitmap;
 pub mod cluster;
@@ -12,6 +13,7 @@ pub mod fetch;
 pub mod identity;
 pub mod index_build;
 pub mod index_fetch;
+pub mod insert;
 pub mod lock;
 pub mod modify;
 pub mod owned;

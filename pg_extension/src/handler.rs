@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::am::{
-    analyze, bitmap, cluster, ddl, fetch, index_build, index_fetch, lock, modify, planner, sample, scan, slot,
+    analyze, bitmap, cluster, ddl, fetch, index_build, index_fetch, insert, lock, modify, planner, sample, scan, slot,
     speculative, vacuum,
 };
 use crate::ffi::externs;
@@ -34,10 +34,10 @@ static ROUTINE: Routine = Routine(pg_sys::TableAmRoutine {
     tuple_get_latest_tid: Some(fetch::latest_tid),
     tuple_satisfies_snapshot: Some(fetch::satisfies_snapshot),
     index_delete_tuples: Some(index_fetch::delete_tuples),
-    tuple_insert: Some(modify::insert),
+    tuple_insert: Some(insert::insert),
     tuple_insert_speculative: Some(speculative::insert),
     tuple_complete_speculative: Some(speculative::complete),
-    multi_insert: Some(modify::multi_insert),
+    multi_insert: Some(insert::multi_insert),
     tuple_delete: Some(modify::delete),
     tuple_update: Some(modify::update),
     tuple_lock: Some(lock::tuple),

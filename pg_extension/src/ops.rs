@@ -1,6 +1,5 @@
 //! What the callbacks do, in terms of trees, keys and versions.
 
-pub mod ahead;
 pub mod change;
 pub mod commands;
 pub mod groups;

@@ -325,15 +325,16 @@ impl Cursor {
             if batch.is_full() {
                 return Wish::Stop;
             }
-            let choice = match entry_of(range_deletes, seqno, key, trailer) {
-                Entry::Deleted => Choice::Nothing,
-                Entry::Value => match chooser.choose(!same_key, key, value) {
-                    Ok(choice) => choice,
-                    Err(error) => {
-                        failure = Some(error);
-                        return Wish::Stop;
-                    }
-                },
+            let chosen = match entry_of(range_deletes, seqno, key, trailer) {
+                Entry::Deleted => Ok(Choice::Nothing),
+                Entry::Value => chooser.choose(!same_key, key, value),
+            };
+            let choice = match chosen {
+                Ok(choice) => choice,
+                Err(error) => {
+                    failure = Some(error);
+                    return Wish::Stop;
+                }
             };
             let has_row = matches!(choice, Choice::Row | Choice::RowAndOlder);
             if has_row && !C::KEEPS {
@@ -347,16 +348,9 @@ impl Cursor {
             if has_row && C::KEEPS {
                 batch.count(value.len());
             }
-            match choice {
-                Choice::Row | Choice::Nothing => {
-                    *place = Place::AfterKey;
-                    Wish::NextKey { passed }
-                }
-                Choice::Older | Choice::RowAndOlder => {
-                    *place = Place::AfterVersion(trailer);
-                    Wish::Next
-                }
-            }
+            let is_done = matches!(choice, Choice::Row | Choice::Nothing);
+            *place = if is_done { Place::AfterKey } else { Place::AfterVersion(trailer) };
+            if is_done { Wish::NextKey { passed } } else { Wish::Next }
         };
         let ended = loop {
             if !merge.valid() || to.is_some_and(|to| merge.key() >= to) {
@@ -366,9 +360,7 @@ impl Cursor {
                 break false;
             }
         };
-        if let Some(error) = failure {
-            return Err(error);
-        }
+        failure.map_or(Ok(()), Err)?;
         if is_row {
             self.last_key.clear();
             self.last_key.extend_from_slice(self.batch.last_key());

@@ -11,7 +11,7 @@ use ssd_engine::base::ids::{CommandId, TreeId, TxnId};
 use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp};
 
 use super::columns;
-use super::modify::size_of_row;
+use super::insert::size_of_row;
 use super::owned::own;
 use super::progress::{self, Blocks};
 use super::relation::{is_logged, tree_of};

@@ -1,28 +1,27 @@
-//! Inserting, updating and deleting rows.
+//! Updating and deleting rows.
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{
-    self, HeapTuple, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper,
+    self, ItemPointer, LockTupleMode, LockWaitPolicy, TM_FailureData, TM_Result, TupleTableSlot, XLTW_Oper,
 };
 use ssd_engine::base::ids::{CommandId, TreeId};
-use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp};
+use ssd_engine::format::row_version::Stamp;
 use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::columns;
 use super::fetch;
 use super::identity;
+use super::insert::{has_external, prepare, wants_toast};
 use super::relation::{is_logged, tree_of};
-use super::sign;
 use super::wait::Queue;
-use crate::error::{self, OrRaise};
+use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::guc;
 use crate::link;
 use crate::ops::change::{self, Next, Verdict, Wish, judge, next_tid};
 use crate::ops::laps;
-use crate::ops::numbers::{self, Size};
+use crate::ops::numbers;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
 use crate::ops::tuple;
@@ -34,71 +33,9 @@ use crate::xact::ids::{current, narrow};
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
-/// Longest row that is kept whole: a heap's limit, which indexes and triggers rely on.
-const ROW_MAX: usize = 8160;
-/// Length at which wide values go to the toast table, as in a heap.
-const TOAST_THRESHOLD: usize = 2032;
-/// Bytes of a batch of a multi-insert.
-const MULTI_BYTES: usize = 128 << 10;
-
 /// Who writes now.
 pub(super) fn stamp(cid: u32) -> Stamp {
     Stamp { txn: current(), command: CommandId(cid) }
-}
-
-/// A row ready to be written.
-pub(super) struct Prepared {
-    pub(super) payload: Vec<u8>,
-    /// What a heap would have taken.
-    pub(super) size: Size,
-}
-
-/// The row in `slot`, with its wide values moved out.
-pub(super) unsafe fn prepare(
-    rel: pg_sys::Relation,
-    slot: *mut TupleTableSlot,
-    old: HeapTuple,
-    options: i32,
-) -> Prepared {
-    // SAFETY: the server's arguments.
-    unsafe {
-        let mut free = false;
-        let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);
-        (*slot).tts_tableOid = (*rel).rd_id;
-        (*given).t_tableOid = (*rel).rd_id;
-        let tuple = if wants_toast(rel, given, old) {
-            externs::guarded(|| externs::heap_toast_insert_or_update(rel, given, old, options))
-        } else {
-            given
-        };
-        let len = ((*tuple).t_len as usize).next_multiple_of(8);
-        if len > ROW_MAX {
-            error::fail(
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("row is too big: size {len}, maximum size {ROW_MAX}"),
-                "",
-            );
-        }
-        let mut payload = Vec::with_capacity(len);
-        tuple::encode(tuple, &mut payload);
-        if tuple != given {
-            pg_sys::heap_freetuple(tuple);
-        }
-        if free {
-            pg_sys::heap_freetuple(given);
-        }
-        Prepared { payload, size: size_of_row(rel, len as u64) }
-    }
-}
-
-/// What a row of `len` bytes takes in a heap like `rel`.
-pub(super) unsafe fn size_of_row(rel: pg_sys::Relation, len: u64) -> Size {
-    // SAFETY: the relation is open; a table's options begin with the server's own.
-    let fill = unsafe {
-        let options = (*rel).rd_options.cast::<pg_sys::StdRdOptions>();
-        if options.is_null() { 100 } else { (*options).fillfactor as u64 }
-    };
-    Size { bytes: len + 4, keep_free: 8192 * (100 - fill.min(100)) / 100 }
 }
 
 /// Notes in `slot` where its row went and who wrote it.
@@ -108,82 +45,6 @@ pub(super) unsafe fn written(rel: pg_sys::Relation, slot: *mut TupleTableSlot, t
         (*slot).tts_tid = tid.encode();
         (*slot).tts_tableOid = (*rel).rd_id;
         super::slot::note_written(slot, tid, stamp);
-    }
-}
-
-unsafe fn has_external(tuple: HeapTuple) -> bool {
-    // SAFETY: the caller's tuple.
-    unsafe { !tuple.is_null() && (*(*tuple).t_data).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0 }
-}
-
-unsafe fn wants_toast(rel: pg_sys::Relation, new: HeapTuple, old: HeapTuple) -> bool {
-    // SAFETY: the caller's tuples.
-    unsafe {
-        let kind = (*(*rel).rd_rel).relkind as u8;
-        let kept = kind == pg_sys::RELKIND_RELATION || kind == pg_sys::RELKIND_MATVIEW;
-        kept && (has_external(new) || has_external(old) || (*new).t_len as usize > TOAST_THRESHOLD)
-    }
-}
-
-/// Inserts the row in `slot` and gives it its place.
-#[pg_guard]
-pub unsafe extern "C-unwind" fn insert(
-    rel: pg_sys::Relation,
-    slot: *mut TupleTableSlot,
-    cid: u32,
-    options: i32,
-    _bistate: *mut pg_sys::BulkInsertStateData,
-) {
-    // SAFETY: the server's arguments.
-    unsafe { insert_all(rel, &[slot], cid, options) };
-}
-
-/// Inserts the rows in the slots and gives them their places.
-#[pg_guard]
-pub unsafe extern "C-unwind" fn multi_insert(
-    rel: pg_sys::Relation,
-    slots: *mut *mut TupleTableSlot,
-    count: i32,
-    cid: u32,
-    options: i32,
-    _bistate: *mut pg_sys::BulkInsertStateData,
-) {
-    // SAFETY: the server's arguments.
-    unsafe { insert_all(rel, std::slice::from_raw_parts(slots, count as usize), cid, options) };
-}
-
-unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: u32, options: i32) {
-    // SAFETY: the server's arguments.
-    unsafe {
-        let (lsm, tree, logged) = (link::writer().store.lsm(), tree_of(rel), is_logged(rel));
-        let stamp = (options & pg_sys::TABLE_INSERT_FROZEN as i32 == 0).then(|| stamp(cid));
-        // A frozen row is written by a transaction, too, which has to have an id for its commit to be waited for.
-        let _ = current();
-        externs::guarded(|| {
-            externs::CheckForSerializableConflictIn(rel, std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
-        });
-        let rows: Vec<_> = slots.iter().map(|&slot| prepare(rel, slot, std::ptr::null_mut(), options)).collect();
-        let roots = numbers::take(lsm, tree, rows.iter().map(|row| row.size)).or_raise();
-        sign::make(rel);
-        let mut batch = Batch::default();
-        let is_decodable = options & pg_sys::TABLE_INSERT_NO_LOGICAL as i32 == 0;
-        for ((row, &slot), root) in rows.iter().zip(slots).zip(roots) {
-            if batch.bytes().len() > MULTI_BYTES {
-                if is_decodable {
-                    identity::note(&mut batch, rel, Action::InsertMore, &[]);
-                }
-                batch.write(lsm, logged).or_raise();
-                batch.clear();
-            }
-            let version = RowVersion { kind: RowKind::Put, number: 0, stamp, payload: &row.payload };
-            batch.version(&root.full_key(tree), &version);
-            written(rel, slot, Tid::of_root(root), stamp);
-        }
-        if is_decodable {
-            identity::note(&mut batch, rel, Action::Insert, &[]);
-        }
-        batch.write(lsm, logged).or_raise();
-        pg_sys::pgstat_count_heap_insert(rel, rows.len() as i64);
     }
 }
 
@@ -431,9 +292,7 @@ pub unsafe extern "C-unwind" fn update(
             pg_sys::heap_freetuple(given);
         }
         let row = prepare(rel, slot, old, 0);
-        let may_go_on =
-            || laps::may_go_on(lsm, tree, place, &status, &|txn| fetch::is_seen_by_all(rel, txn)).or_raise();
-        let moves = changed.indexed || !guc::UPDATE_IN_PLACE.get() || !may_go_on();
+        let moves = changed.indexed || !stays(rel, place, &status);
         let mut batch = Batch::default();
         let combined = commands::combine(before.stamp, cid);
         let new = if moves {
@@ -467,6 +326,15 @@ pub unsafe extern "C-unwind" fn update(
         }
         pg_sys::heap_freetuple(old);
         result
+    }
+}
+
+/// Whether the version after `place` may be written under the same key, where no index is concerned.
+unsafe fn stays(rel: pg_sys::Relation, place: Tid, status: &Status) -> bool {
+    // SAFETY: the relation is open.
+    unsafe {
+        let seen_by_all = |writer| fetch::is_seen_by_all(rel, writer);
+        guc::UPDATE_IN_PLACE.get() && laps::may_go_on(link::lsm(), tree_of(rel), place, status, &seen_by_all).or_raise()
     }
 }
 

@@ -3,7 +3,7 @@
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, BlockNumber, ForkNumber};
 
-use super::modify::size_of_row;
+use super::insert::size_of_row;
 use super::relation::tree_of;
 use crate::error::OrRaise;
 use crate::hooks;

@@ -12,24 +12,23 @@ use ssd_engine::lsm::merge::Direction;
 use ssd_engine::mvcc::row_scan::{KeyRange, RowScan};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::ahead::Ahead;
 use super::dirty_scan::{self, DirtyScan};
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
 use crate::ffi::externs;
 use crate::link;
-use crate::ops::ahead::Ahead;
 use crate::ops::numbers;
-use crate::ops::tid::{Root, Tid};
+use crate::ops::tid::Root;
 use crate::shmem;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
+mod parallel;
+
 /// No block that there is.
 const NO_BLOCK: pg_sys::BlockIdData = pg_sys::BlockIdData { bi_hi: u16::MAX, bi_lo: u16::MAX };
-/// Blocks that a worker of a parallel scan takes at least.
-const CHUNK_MIN: u32 = 16;
-
 /// Our scan.
 #[repr(C)]
 pub struct Scan {
@@ -274,6 +273,9 @@ pub unsafe extern "C-unwind" fn rescan(
 }
 
 /// The next row into `slot`; false at the end.
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn next(
     scan: TableScanDesc,
     direction: ScanDirection::Type,
@@ -288,7 +290,7 @@ pub unsafe extern "C-unwind" fn next(
             && goes_on
             && !(*rel).pgstat_info.is_null()
             && slot::has_nothing_to_free(slot)
-            && let Some(tuple) = state.ahead.next()
+            && let Some(tuple) = state.ahead.take()
         {
             slot::show(slot, (*rel).rd_id, tuple);
             let counts = &mut (*(*rel).pgstat_info).t_counts;
@@ -326,7 +328,7 @@ unsafe extern "C-unwind" fn next_guarded(
             } else if (*scan).rs_parallel.is_null() {
                 advance(scan, direction, slot)
             } else {
-                advance_parallel(scan, slot)
+                parallel::advance(scan, slot)
             };
             if !there {
                 ((*(*slot).tts_ops).clear.expect("every kind of slot has it"))(slot);
@@ -371,12 +373,12 @@ pub unsafe fn advance(scan: TableScanDesc, direction: ScanDirection::Type, slot:
             state.forget_ahead();
             start(state, wanted);
         }
-        let tuple = match state.ahead.next() {
+        let tuple = match state.ahead.take() {
             Some(tuple) => Some(tuple),
             None => {
                 slot::clear(slot);
                 read_ahead(state, rel, (*scan).rs_snapshot);
-                state.ahead.next()
+                state.ahead.take()
             }
         };
         let Some(tuple) = tuple else {
@@ -438,57 +440,6 @@ fn start(state: &mut State, direction: Direction) {
         rows.fill_cache();
     }
     state.running = Some((direction, rows));
-}
-
-unsafe fn advance_parallel(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
-    // SAFETY: a parallel scan's descriptor begins with the server's own for blocks.
-    unsafe {
-        loop {
-            if state(scan).block.is_some() && advance(scan, ScanDirection::ForwardScanDirection, slot) {
-                return true;
-            }
-            let Some(blocks) = next_chunk(scan) else {
-                state(scan).block = None;
-                return false;
-            };
-            state(scan).restart_blocks(blocks);
-        }
-    }
-}
-
-/// The next blocks of this worker: as many in a row as the server gives it, and in a small table, where it gives single ones,
-/// some of them, because a scan of the engine begins with a search.
-unsafe fn next_chunk(scan: TableScanDesc) -> Option<std::ops::Range<u32>> {
-    // SAFETY: as above.
-    unsafe {
-        let shared = (*scan).rs_parallel.cast::<pg_sys::ParallelBlockTableScanDescData>();
-        let (rel, state) = ((*scan).rs_rd, state(scan));
-        let worker = &raw mut state.worker;
-        let next = || {
-            let block = pg_sys::table_block_parallelscan_nextpage(rel, worker, shared);
-            (block != pg_sys::InvalidBlockNumber).then_some(block)
-        };
-        if state.block.is_none() {
-            pg_sys::table_block_parallelscan_startblock_init(rel, worker, shared);
-        }
-        let start = match state.held.take() {
-            Some(block) => block,
-            None => next()?,
-        };
-        let mut blocks = start..start + 1;
-        while (*worker).phsw_chunk_remaining > 0 || blocks.end - blocks.start < CHUNK_MIN {
-            match next() {
-                Some(block) if block == blocks.end => blocks.end += 1,
-                // The table's first blocks come after its last where a scan began in its middle.
-                other => {
-                    state.held = other;
-                    break;
-                }
-            }
-        }
-        state.block = Some(start);
-        Some(blocks)
-    }
 }
 
 /// Restricts a scan to ctids from `from` to `to`, both included.

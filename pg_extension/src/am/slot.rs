@@ -11,10 +11,10 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, HeapTuple, HeapTupleTableSlot, TupleTableSlot, TupleTableSlotOps};
 use ssd_engine::format::row_version::Stamp;
 
+use super::ahead::Tuple;
 use super::relation::tree_of;
 use crate::error::{self, OrRaise};
 use crate::link;
-use crate::ops::ahead::Tuple;
 use crate::ops::commands;
 use crate::ops::read::Found;
 use crate::ops::tid::Tid;

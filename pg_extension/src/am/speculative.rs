@@ -6,7 +6,8 @@ use ssd_engine::base::key::Kind;
 use ssd_engine::format::row_version::{RowKind, RowVersion};
 
 use super::identity;
-use super::modify::{prepare, stamp, written};
+use super::insert::prepare;
+use super::modify::{stamp, written};
 use super::relation::{is_logged, tree_of};
 use super::sign;
 use crate::error::OrRaise;

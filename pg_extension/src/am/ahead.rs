@@ -6,9 +6,9 @@ use pgrx::pg_sys;
 use ssd_engine::mvcc::row_scan::{RowSink, ScannedRow};
 use ssd_engine::{Error, Result};
 
-use super::read::row_of;
-use super::tid::{KEY_LEN, Root, Tid};
-use super::tuple::{self, Header};
+use crate::ops::read::row_of;
+use crate::ops::tid::{KEY_LEN, Root, Tid};
+use crate::ops::tuple::{self, Header};
 
 /// Block and offset of a ctid.
 pub type Place = (u32, u16);
@@ -60,7 +60,7 @@ impl Ahead {
     /// The next row.
     #[inline]
     #[must_use]
-    pub fn next(&mut self) -> Option<Tuple> {
+    pub fn take(&mut self) -> Option<Tuple> {
         let &(word, len) = self.tuples.get(self.at)?;
         let tuple = Tuple { data: (&raw mut *self.memory.get_mut(word as usize)?).cast(), len };
         self.at += 1;
@@ -133,7 +133,7 @@ mod tests {
             put(&mut ahead, slot, &row).unwrap();
         }
         for slot in 2..=4u8 {
-            let tuple = ahead.next().unwrap();
+            let tuple = ahead.take().unwrap();
             assert_eq!((tuple.len, tuple.data.align_offset(8)), (24 + u32::from(slot), 0));
             // SAFETY: a tuple is as long as it says, and its header has its place.
             let (bytes, place) = unsafe {
@@ -143,9 +143,9 @@ mod tests {
             assert_eq!(ahead.last(), place.map(|tid| tid.root));
             assert_eq!((bytes, place), (&[slot; 5][..slot.into()], Some(Tid::of_root(Root { block: 7, slot }))));
         }
-        assert!(ahead.next().is_none(), "the fifth is out of range");
+        assert!(ahead.take().is_none(), "the fifth is out of range");
         ahead.clear();
-        assert!(ahead.next().is_none());
+        assert!(ahead.take().is_none());
         assert!(put(&mut ahead, 3, &[1]).is_err());
     }
 }
