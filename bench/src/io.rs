@@ -30,6 +30,8 @@ pub enum Pattern {
     SyncedWrite,
     /// Rows anywhere in a tree that is not cached, a thread for each in flight. For the others: blocks anywhere.
     TreeGet,
+    /// The same by one thread that asks for many rows at once: the engine keeps its queue full.
+    TreeMultiGet,
     /// All rows of a tree that is not cached, in order, by one thread. For the others: blocks from front to back.
     TreeScan,
 }
@@ -38,7 +40,13 @@ impl Pattern {
     /// Whether blocks come in no order.
     #[must_use]
     pub const fn is_random(self) -> bool {
-        matches!(self, Self::RandomRead | Self::TreeGet)
+        matches!(self, Self::RandomRead | Self::TreeGet | Self::TreeMultiGet)
+    }
+
+    /// Whether the engine does it on a tree, and not its environment on a file.
+    #[must_use]
+    pub const fn is_of_tree(self) -> bool {
+        matches!(self, Self::TreeGet | Self::TreeMultiGet | Self::TreeScan)
     }
 }
 
@@ -67,6 +75,7 @@ impl Load {
             Pattern::Write => "write",
             Pattern::SyncedWrite => "synced-write",
             Pattern::TreeGet => "tree-get",
+            Pattern::TreeMultiGet => "tree-multi-get",
             Pattern::TreeScan => "tree-scan",
         };
         format!("{what}/{}KiB/depth-{}", self.block >> 10, self.depth)
@@ -84,9 +93,9 @@ const KIB: usize = 1 << 10;
 /// Depths at which random reads are measured.
 const DEPTHS: [usize; 5] = [1, 4, 16, 32, 64];
 
-/// All loads.
+/// All loads whose names contain one of `only`, if that has any.
 #[must_use]
-pub fn loads(quick: bool) -> Vec<Load> {
+pub fn loads(quick: bool, only: &[String]) -> Vec<Load> {
     let (seconds, file_bytes) = if quick { (0.5, 256 << 20) } else { (2.0, 2 << 30) };
     let load = |pattern, block: usize, depth| {
         let file_bytes = file_bytes / block as u64 * block as u64;
@@ -100,18 +109,19 @@ pub fn loads(quick: bool) -> Vec<Load> {
     loads.push(load(Pattern::Write, 1024 * KIB, 4));
     loads.push(load(Pattern::SyncedWrite, 4 * KIB, 1));
     loads.extend([1, 8].map(|depth| load(Pattern::TreeGet, tree::GET_LEN, depth)));
+    loads.push(load(Pattern::TreeMultiGet, tree::GET_LEN, tree::MULTI_GET_DEPTH));
     loads.push(load(Pattern::TreeScan, 1024 * KIB, tree::SCAN_DEPTH));
+    loads.retain(|load| only.is_empty() || only.iter().any(|text| load.name().contains(text.as_str())));
     loads
 }
 
-/// Runs every load with every program, in turns.
+/// Runs each load with every program, in turns.
 ///
 /// # Errors
 /// When the file cannot be made or removed; what goes wrong in a run is part of the results.
-pub fn run(dir: &Path, quick: bool, repetitions: usize, tell: &dyn Fn(&str)) -> Result<Results> {
+pub fn run(dir: &Path, loads: &[Load], repetitions: usize, tell: &dyn Fn(&str)) -> Result<Results> {
     fs::create_dir_all(dir)?;
     let path = dir.join("io-bench");
-    let loads = loads(quick);
     let mut results = Results::default();
     let file_bytes = loads.iter().map(|load| load.file_bytes).max().unwrap_or(0);
     ours::fill(&path, file_bytes)?;
@@ -121,7 +131,7 @@ pub fn run(dir: &Path, quick: bool, repetitions: usize, tell: &dyn Fn(&str)) -> 
         tell("fio is not installed: the comparison is with plain system calls alone");
     }
     for repetition in 0..repetitions {
-        for load in &loads {
+        for load in loads {
             run_load(load, &path, with_fio, repetition, &mut results, tell);
         }
     }
@@ -134,8 +144,7 @@ pub fn run(dir: &Path, quick: bool, repetitions: usize, tell: &dyn Fn(&str)) -> 
 type Program = fn(&Path, &Load) -> Result<Measured>;
 
 fn run_load(load: &Load, path: &Path, with_fio: bool, repetition: usize, results: &mut Results, tell: &dyn Fn(&str)) {
-    let is_tree = matches!(load.pattern, Pattern::TreeGet | Pattern::TreeScan);
-    let mut programs: Vec<(&str, Program)> = if is_tree {
+    let mut programs: Vec<(&str, Program)> = if load.pattern.is_of_tree() {
         vec![(OURS, tree::run)]
     } else {
         vec![(OURS, ours::run), ("ssd-engine pool", ours::run_pool), ("plain", plain::run)]
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn loads_fit_their_file() {
-        for load in loads(true).into_iter().chain(loads(false)) {
+        for load in loads(true, &[]).into_iter().chain(loads(false, &[])) {
             assert_eq!(load.file_bytes % load.block as u64, 0, "{}", load.name());
         }
     }
@@ -176,8 +185,8 @@ mod tests {
         let small = |load: Load| Load { seconds: 0.02, file_bytes: 4 << 20, ..load };
         ours::fill(&path, 4 << 20).unwrap();
         tree::fill(&path, 4 << 20).unwrap();
-        for load in loads(true).into_iter().map(small) {
-            if matches!(load.pattern, Pattern::TreeGet | Pattern::TreeScan) {
+        for load in loads(true, &[]).into_iter().map(small) {
+            if load.pattern.is_of_tree() {
                 assert!(tree::run(&path, &load).unwrap().ops > 0, "{}", load.name());
                 continue;
             }

@@ -147,8 +147,14 @@ impl Latencies {
     /// Ends an operation, and starts the next; returns the moment between them.
     #[inline]
     pub fn lap(&mut self) -> Instant {
+        self.lap_of(1)
+    }
+
+    /// As [`lap`](Self::lap), for so many operations that were done together: each has the latency of all.
+    pub fn lap_of(&mut self, count: u64) -> Instant {
         let now = Instant::now();
-        self.record(now - self.last);
+        let nanos = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);
+        self.histogram.saturating_record_n(nanos, count);
         self.last = now;
         now
     }

@@ -17,6 +17,9 @@ struct Arguments {
     /// A small file, short runs, one repetition: a look rather than a result.
     #[arg(long)]
     quick: bool,
+    /// Only loads whose name contains one of these texts. The result goes to the build directory then.
+    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
+    only: Vec<String>,
     /// How often everything is repeated [default: 3, or 1 with --quick].
     #[arg(long, value_name = "N")]
     repetitions: Option<usize>,
@@ -35,15 +38,21 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(warning) = report::busy_machine() {
         eprintln!("{warning}");
     }
-    let bar = ProgressBar::new((io::loads(arguments.quick).len() * repetitions) as u64);
+    let loads = io::loads(arguments.quick, &arguments.only);
+    if loads.is_empty() {
+        return Err("no load has a name that contains one of the texts of --only".into());
+    }
+    let bar = ProgressBar::new((loads.len() * repetitions) as u64);
     let tell = |line: &str| {
         bar.suspend(|| report::tell(line));
         bar.inc(1);
     };
-    let results = io::run(&dir, arguments.quick, repetitions, &tell)?;
+    let results = io::run(&dir, &loads, repetitions, &tell)?;
     bar.finish_and_clear();
     let report = Report::new(&IO, &results, OURS, arguments.quick, repetitions);
-    let lines = report::finish(&report, &results, &report::results_dir())?;
+    let is_whole = arguments.only.is_empty();
+    let dir = if is_whole { report::results_dir() } else { report::target_dir().join("bench-results") };
+    let lines = report::finish(&report, &results, &dir)?;
     lines.iter().for_each(|line| println!("{line}"));
     Ok(results.failures.is_empty())
 }

@@ -21,7 +21,7 @@ pub fn is_installed() -> bool {
 /// When fio fails, or its report cannot be read.
 pub fn run(path: &Path, load: &Load) -> Result<Measured> {
     let rw = match load.pattern {
-        Pattern::RandomRead | Pattern::TreeGet => "randread",
+        Pattern::RandomRead | Pattern::TreeGet | Pattern::TreeMultiGet => "randread",
         Pattern::Read | Pattern::TreeScan => "read",
         Pattern::Write | Pattern::SyncedWrite => "write",
     };

@@ -60,19 +60,17 @@ fn work(file: &File, load: &Load, thread: usize, next: &AtomicU64) -> Result<Lat
     let mut latencies = Latencies::start()?;
     loop {
         let at = match load.pattern {
-            Pattern::RandomRead | Pattern::TreeGet => random.below(load.blocks()),
+            Pattern::RandomRead | Pattern::TreeGet | Pattern::TreeMultiGet => random.below(load.blocks()),
             _ => next.fetch_add(1, Ordering::Relaxed) % load.blocks(),
         };
         let offset = at * load.block as u64;
         match load.pattern {
-            Pattern::RandomRead | Pattern::Read | Pattern::TreeGet | Pattern::TreeScan => {
-                file.read_exact_at(&mut block, offset)?
-            }
             Pattern::Write => file.write_all_at(&block, offset)?,
             Pattern::SyncedWrite => {
                 file.write_all_at(&block, offset)?;
                 file.sync_data()?;
             }
+            _ => file.read_exact_at(&mut block, offset)?,
         }
         if latencies.lap() >= deadline {
             return Ok(latencies);

@@ -14,6 +14,10 @@ use crate::spec::Measured;
 
 /// Bytes that a point read fetches: a block of 8 KiB with its tail, widened to whole pages of 4 KiB.
 pub const GET_LEN: usize = 12 << 10;
+/// Reads that the engine keeps in flight for rows that are asked for together.
+pub const MULTI_GET_DEPTH: usize = ssd_engine::lsm::queues::DEPTH;
+/// Rows asked for together: so many that the queue is full most of the time.
+const MULTI_GET_ROWS: u64 = 1024;
 /// Reads that a long scan keeps in flight.
 pub const SCAN_DEPTH: usize = 3;
 /// The tree has this part of the bytes of the file of the other loads.
@@ -71,6 +75,7 @@ pub fn run(path: &Path, load: &Load) -> Result<Measured> {
     let mut out = Measured::default();
     let latencies = match load.pattern {
         Pattern::TreeScan => scan(&tree, load)?,
+        Pattern::TreeMultiGet => multi_gets(&tree, rows, load)?,
         _ => gets(&tree, rows, load)?,
     };
     out.seconds = start.elapsed().as_secs_f64();
@@ -84,25 +89,49 @@ pub fn run(path: &Path, load: &Load) -> Result<Measured> {
     Ok(out)
 }
 
+/// Gets by as many threads as operations are to be in flight.
 fn gets(tree: &Tree, rows: u64, load: &Load) -> Result<Latencies> {
     let deadline = Instant::now() + Duration::from_secs_f64(load.seconds);
-    let mut all = Latencies::start()?;
-    std::thread::scope(|scope| -> Result<()> {
-        let work = |thread: u64| -> Result<Latencies> {
-            let (mut random, mut value) = (Random::new(5 + thread), Vec::new());
-            let mut latencies = Latencies::start()?;
-            loop {
-                let id = random.below(rows);
-                value.clear();
-                if !tree.get_into(&key(id), &mut value)? || !is_value_of(&value, id, VALUE_LEN) {
-                    return Err(format!("row {id} is missing or wrong").into());
-                }
-                if latencies.lap() >= deadline {
-                    return Ok(latencies);
-                }
+    on_threads(load.depth, |thread| {
+        let (mut random, mut value) = (Random::new(5 + thread), Vec::new());
+        let mut latencies = Latencies::start()?;
+        loop {
+            let id = random.below(rows);
+            value.clear();
+            if !tree.get_into(&key(id), &mut value)? || !is_value_of(&value, id, VALUE_LEN) {
+                return Err(format!("row {id} is missing or wrong").into());
             }
-        };
-        let threads: Vec<_> = (0..load.depth as u64).map(|thread| scope.spawn(move || work(thread))).collect();
+            if latencies.lap() >= deadline {
+                return Ok(latencies);
+            }
+        }
+    })
+}
+
+/// Gets of many rows together by one thread; each has the latency of its batch.
+fn multi_gets(tree: &Tree, rows: u64, load: &Load) -> Result<Latencies> {
+    let deadline = Instant::now() + Duration::from_secs_f64(load.seconds);
+    let mut random = Random::new(5);
+    let mut latencies = Latencies::start()?;
+    loop {
+        let ids: Vec<u64> = (0..MULTI_GET_ROWS).map(|_| random.below(rows)).collect();
+        let keys: Vec<_> = ids.iter().map(|&id| key(id)).collect();
+        for (id, value) in ids.iter().zip(tree.multi_get(&keys)?) {
+            if !value.is_some_and(|value| is_value_of(&value, *id, VALUE_LEN)) {
+                return Err(format!("row {id} is missing or wrong").into());
+            }
+        }
+        if latencies.lap_of(MULTI_GET_ROWS) >= deadline {
+            return Ok(latencies);
+        }
+    }
+}
+
+/// The latencies of `count` threads that do `work`, which is told their numbers.
+fn on_threads(count: usize, work: impl Fn(u64) -> Result<Latencies> + Sync) -> Result<Latencies> {
+    let (mut all, work) = (Latencies::start()?, &work);
+    std::thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (0..count as u64).map(|thread| scope.spawn(move || work(thread))).collect();
         for thread in threads {
             all.add(&thread.join().map_err(|_| "a thread panicked")??)?;
         }

@@ -1,18 +1,18 @@
 //! Point lookups of many keys at once: the reads that miss the cache overlap on the device.
 //!
 //! Each key walks its sources from newest to oldest as `lookup` does, until one answers or a block must be read. The reads
-//! of all keys that stopped there go to the device together; then the keys go on.
+//! of all keys go to the device together, and each key goes on when its own has come.
 
 use crate::base::checksum::key_hash;
 use crate::base::ids::SeqNo;
 use crate::base::key::{Kind, Trailer};
 use crate::base::limits::LEVEL_COUNT;
-use crate::env::IoQueue;
+use crate::env::{IoDone, IoQueue};
 use crate::error::Result;
 use crate::format::block::BlockHandle;
 use crate::lsm::Lsm;
+use crate::lsm::queues::DEPTH;
 use crate::lsm::view::{FileEntry, View};
-use crate::mem::aligned::AlignedBuf;
 use crate::sst::Located;
 
 /// One key on its way.
@@ -22,6 +22,8 @@ struct Walk<'k, 'v> {
     /// The files that may hold the key, newest first, and which of them comes next.
     files: Vec<&'v FileEntry>,
     at: usize,
+    /// The block that is being read.
+    reading: Option<BlockHandle>,
     value: Vec<u8>,
     found: Option<Trailer>,
 }
@@ -40,7 +42,7 @@ impl Lsm {
         let bound = Trailer::seek(seqno);
         let start = |key| {
             let hash = key_hash(key);
-            let mut walk = Walk { key, hash, files: Vec::new(), at: 0, value: Vec::new(), found: None };
+            let mut walk = Walk { key, hash, files: Vec::new(), at: 0, reading: None, value: Vec::new(), found: None };
             let entry = memtables.indices().find_map(|at| self.memtables.get(at).get(key, hash, bound));
             if let Some(entry) = entry {
                 walk.found = Some(entry.trailer);
@@ -63,52 +65,53 @@ impl Lsm {
     }
 
     fn finish_walks(&self, walks: &mut [Walk<'_, '_>], bound: Trailer) -> Result<()> {
-        let mut queue: Option<Box<dyn IoQueue>> = None;
-        let mut open: Vec<usize> = (0..walks.len()).filter(|&at| walks[at].found.is_none()).collect();
-        while !open.is_empty() {
-            let mut reads = Vec::new();
-            for &at in &open {
-                if let Some(handle) = self.advance(&mut walks[at], bound)? {
-                    reads.push((at, handle));
-                }
+        let (mut queue, mut done, mut next) = (None, Vec::new(), 0);
+        loop {
+            while next < walks.len() && in_flight(&queue) < DEPTH {
+                self.go_on(&mut walks[next], next, bound, &mut queue)?;
+                next += 1;
             }
-            if reads.is_empty() {
-                return Ok(());
-            }
-            let queue = match &mut queue {
-                Some(queue) => queue,
-                none => none.insert(self.opener.queues.take()?),
-            };
-            for (tag, (at, handle)) in reads.iter().enumerate() {
-                let walk = &walks[*at];
+            let Some(reading) = queue.as_mut().filter(|queue| queue.in_flight() > 0) else { break };
+            // While some are looked at, the others are under way.
+            reading.wait((reading.in_flight() / 8).max(1), &mut done)?;
+            for IoDone { tag, result, buf } in done.drain(..) {
+                let walk = &mut walks[tag as usize];
+                let (len, buf) = (result?, buf.expect("a read brings its buffer back"));
                 let reader = walk.files[walk.at].reader(&self.opener)?;
-                queue.push(tag as u64, reader.read_op(handle, AlignedBuf::zeroed(0)))?;
-            }
-            let mut done = Vec::new();
-            queue.wait(reads.len(), &mut done)?;
-            for done in done {
-                let (at, handle) = &reads[done.tag as usize];
-                let walk = &mut walks[*at];
-                let read = done.result?;
-                let buf = done.buf.expect("a read brings its buffer back");
-                let reader = walk.files[walk.at].reader(&self.opener)?;
-                walk.found = reader.get_in_block(
-                    &self.cache,
-                    handle,
-                    &buf[..read],
-                    walk.key,
-                    walk.hash,
-                    bound,
-                    &mut walk.value,
-                )?;
+                let handle = walk.reading.take().expect("what was read was asked for");
+                let found = &mut walk.value;
+                walk.found =
+                    reader.get_in_block(&self.cache, &handle, &buf[..len], walk.key, walk.hash, bound, found)?;
+                self.opener.queues.give_buffer(buf);
                 walk.at += 1;
+                self.go_on(walk, tag as usize, bound, &mut queue)?;
             }
-            open.retain(|&at| walks[at].found.is_none() && walks[at].at < walks[at].files.len());
         }
         if let Some(queue) = queue {
             self.opener.queues.give(queue);
         }
         Ok(())
+    }
+
+    /// Walks on with key number `tag`, and starts to read the block that it needs.
+    fn go_on(
+        &self,
+        walk: &mut Walk<'_, '_>,
+        tag: usize,
+        bound: Trailer,
+        queue: &mut Option<Box<dyn IoQueue>>,
+    ) -> Result<()> {
+        if walk.found.is_some() {
+            return Ok(());
+        }
+        let Some(handle) = self.advance(walk, bound)? else { return Ok(()) };
+        let queue = match queue {
+            Some(queue) => queue,
+            none => none.insert(self.opener.queues.take()?),
+        };
+        let op = walk.files[walk.at].reader(&self.opener)?.read_op(&handle, self.opener.queues.take_buffer());
+        walk.reading = Some(handle);
+        queue.push(tag as u64, op)
     }
 
     /// Walks on until the key is found, or known to be absent (then `at` is at the end), or a block must be read.
@@ -126,6 +129,10 @@ impl Lsm {
         }
         Ok(None)
     }
+}
+
+fn in_flight(queue: &Option<Box<dyn IoQueue>>) -> usize {
+    queue.as_ref().map_or(0, |queue| queue.in_flight())
 }
 
 fn candidates<'v>(view: &'v View, key: &[u8]) -> Vec<&'v FileEntry> {
