@@ -281,14 +281,16 @@ impl Cursor {
         let mut sources = Vec::with_capacity(memtables.len() + view.levels[0].len() + LEVEL_COUNT);
         sources.extend(memtables.indices().map(|at| Source::Memtable(lsm.memtables.get(at).iter())));
         let range = (Bound::Included(&self.from[..]), self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
+        let until: Option<Arc<[u8]>> = self.to.as_deref().map(Arc::from);
         for file in view.levels[0].iter().filter(|f| f.meta.overlaps_range(range)) {
             let reader = file.reader(&lsm.opener)?;
-            sources.push(Source::Table(SstIter::new(Arc::clone(reader), self.read_ahead)));
+            sources.push(Source::Table(SstIter::new(Arc::clone(reader), self.read_ahead).until(until.clone())));
         }
         for level in 1..LEVEL_COUNT {
             let files = view.version.overlapping(Level(level as u8), range);
             if !files.is_empty() {
-                sources.push(Source::Run(Run::of_level(Arc::clone(&view), level, files, self.read_ahead)));
+                let run = Run::of_level(Arc::clone(&view), level, files, self.read_ahead);
+                sources.push(Source::Run(run.until(until.clone())));
             }
         }
         self.range_deletes = lsm.range_deletes(&view, memtables.indices())?;

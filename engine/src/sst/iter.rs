@@ -6,7 +6,7 @@
 //! with others.
 //!
 //! A forward walk over blocks that are not cached reads the next few along with each, a growing window; after some windows
-//! it reads ahead in large chunks and leaves the cache alone.
+//! it reads ahead in large chunks and leaves the cache alone. It reads nothing that only entries behind its end need.
 
 use std::sync::Arc;
 
@@ -79,6 +79,8 @@ struct Place {
 pub struct SstIter<'c> {
     reader: Arc<SstReader>,
     mode: ReadAhead,
+    /// A full key; entries from there on are not wanted.
+    until: Option<Arc<[u8]>>,
     block: BlockIter<BlockRef<'c>>,
     /// The block in `block`.
     loaded: Option<BlockHandle>,
@@ -96,13 +98,15 @@ struct Private {
     partition: Vec<u8>,
     partition_number: Option<usize>,
     stream: Option<ReadAheadStream>,
+    /// Where what is wanted ends in the file.
+    end: Option<u64>,
     /// What was read along with the last missing block.
     window: Window,
 }
 
 impl Private {
     fn new() -> Box<Self> {
-        Box::new(Self { partition: Vec::new(), partition_number: None, stream: None, window: Window::new() })
+        Box::new(Self { partition: Vec::new(), partition_number: None, stream: None, end: None, window: Window::new() })
     }
 }
 
@@ -113,6 +117,7 @@ impl<'c> SstIter<'c> {
         Self {
             reader,
             mode,
+            until: None,
             block: BlockIter::default(),
             loaded: None,
             parked: false,
@@ -120,6 +125,13 @@ impl<'c> SstIter<'c> {
             place: Place::default(),
             private: None,
         }
+    }
+
+    /// The same, for whoever does not want entries at or behind the full key `until`.
+    #[must_use]
+    pub fn until(mut self, until: Option<Arc<[u8]>>) -> Self {
+        self.until = until;
+        self
     }
 
     /// Whether the block that the iterator is in is one of the cache.
@@ -133,7 +145,7 @@ impl<'c> SstIter<'c> {
     /// [`attach`](Self::attach).
     #[must_use]
     pub fn park(self) -> SstIter<'static> {
-        let Self { reader, mode, block, loaded, mut parked, streaming, place, private } = self;
+        let Self { reader, mode, until, block, loaded, mut parked, streaming, place, private } = self;
         let block = block.moved(|payload| match payload {
             BlockRef::Private(spare) => BlockRef::Private(spare),
             BlockRef::Cached(_) => {
@@ -141,7 +153,7 @@ impl<'c> SstIter<'c> {
                 BlockRef::default()
             }
         });
-        SstIter { reader, mode, block, loaded, parked, streaming, place, private }
+        SstIter { reader, mode, until, block, loaded, parked, streaming, place, private }
     }
 
     /// Has the block of the position again after [`park`](Self::park).
@@ -233,9 +245,20 @@ impl<'c> SstIter<'c> {
     /// A read of the block at `handle`, and of what lies behind it, for a queue. What comes back is for
     /// [`take_read`](Self::take_read). `None` when this iterator reads in its own way.
     pub fn read_op(&mut self, handle: &BlockHandle) -> Option<IoOp> {
-        let end = self.reader.properties().data_end;
+        let data_end = self.reader.properties().data_end;
         let private = self.private.get_or_insert_with(Private::new);
+        let end = private.end.unwrap_or(data_end);
         (!self.mode.is_compaction()).then(|| private.window.request(&self.reader.blocks, handle, end))
+    }
+
+    /// Where what is wanted ends in the file, as far as it matters: a first read is so short that it is not looked up.
+    fn end(&mut self, cache: &BlockCache) -> Result<u64> {
+        let data_end = self.reader.properties().data_end;
+        let (Some(until), Some(private)) = (&self.until, &mut self.private) else { return Ok(data_end) };
+        if private.end.is_none() {
+            private.end = Some(self.reader.end_before(cache, until)?);
+        }
+        Ok(private.end.unwrap_or(data_end))
     }
 
     /// Keeps what the last [`read_op`](Self::read_op) read.
@@ -438,12 +461,12 @@ impl<'c> SstIter<'c> {
         let windows = self.private.as_ref().map_or(0, |private| private.window.reads());
         let wants_stream = compaction || (self.mode == ReadAhead::Auto && windows >= WINDOWS_MAX);
         if forward && !self.streaming && wants_stream {
-            self.start_stream(handle)?;
+            self.start_stream(cache, handle)?;
         }
+        let end = self.end(cache)?;
         let Self { reader, block, loaded, parked, streaming, private, .. } = self;
         *parked = false;
         let blocks = &reader.blocks;
-        let end = reader.properties().data_end;
         change_block(reader, block, loaded, handle, |payload| {
             if *streaming && let Some(Private { stream: Some(stream), .. }) = private.as_deref_mut() {
                 return blocks.open_vec(handle, BlockType::Data, stream.stored(handle)?, payload.private());
@@ -474,7 +497,8 @@ impl<'c> SstIter<'c> {
         })
     }
 
-    fn start_stream(&mut self, handle: &BlockHandle) -> Result<()> {
+    fn start_stream(&mut self, cache: &BlockCache, handle: &BlockHandle) -> Result<()> {
+        let end = self.end(cache)?;
         let (first, longest) = match self.mode {
             ReadAhead::Auto | ReadAhead::FillCache => (CHUNK_FIRST, CHUNK_MAX),
             ReadAhead::Compaction(chunk) => (chunk, chunk),
@@ -487,6 +511,7 @@ impl<'c> SstIter<'c> {
                 none.insert(ReadAheadStream::new(env, &blocks.file, self.reader.properties().data_end)?)
             }
         };
+        stream.stop_at(end);
         stream.start(handle.offset, first, longest);
         self.streaming = true;
         Ok(())

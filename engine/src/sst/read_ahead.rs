@@ -53,6 +53,8 @@ pub(super) struct ReadAheadStream {
     next: u64,
     /// Nothing is read from here on.
     end: u64,
+    /// Nothing is read from here on before it is asked for.
+    ahead_end: u64,
     chunk_len: usize,
     chunk_max: usize,
     next_tag: u64,
@@ -71,6 +73,7 @@ impl ReadAheadStream {
             chunks: VecDeque::new(),
             next: 0,
             end: end.next_multiple_of(IO_ALIGN as u64),
+            ahead_end: u64::MAX,
             chunk_len: CHUNK_MAX,
             chunk_max: CHUNK_MAX,
             next_tag: 0,
@@ -85,6 +88,11 @@ impl ReadAheadStream {
         self.chunk_max = longest.clamp(IO_ALIGN, CHUNK_MAX);
         self.chunk_len = first.clamp(IO_ALIGN, self.chunk_max);
         self.restart(offset);
+    }
+
+    /// Reads no further ahead than to `end`.
+    pub(super) fn stop_at(&mut self, end: u64) {
+        self.ahead_end = end.next_multiple_of(IO_ALIGN as u64);
     }
 
     /// Goes on at `offset` with chunks as long as they are by now.
@@ -103,8 +111,12 @@ impl ReadAheadStream {
         {
             self.restart(handle.offset);
         }
-        while (self.chunks.len() <= AHEAD || self.next < handle.end()) && self.next < self.end {
-            self.request()?;
+        let ahead_end = self.ahead_end.min(self.end);
+        while self.chunks.len() <= AHEAD && self.next < ahead_end {
+            self.request(ahead_end)?;
+        }
+        while self.next < handle.end() && self.next < self.end {
+            self.request(handle.end().next_multiple_of(IO_ALIGN as u64).max(ahead_end).min(self.end))?;
         }
         if self.next < handle.end() {
             return Err(Error::corruption(self.file.path(), handle.offset, "data block reaches beyond the data area"));
@@ -115,8 +127,9 @@ impl ReadAheadStream {
         Ok(self.slice(handle))
     }
 
-    fn request(&mut self) -> Result<()> {
-        let len = (self.end - self.next).min(self.chunk_len as u64) as usize;
+    /// Asks for the next chunk, to `end` at most.
+    fn request(&mut self, end: u64) -> Result<()> {
+        let len = (end - self.next).min(self.chunk_len as u64) as usize;
         let mut buf = match self.spare.pop() {
             Some(buf) if buf.capacity() >= len => buf,
             _ => AlignedBuf::zeroed(len),
@@ -199,5 +212,25 @@ mod tests {
                 "{streams}: {chunk}"
             );
         }
+    }
+
+    #[test]
+    fn nothing_is_read_ahead_behind_the_end_that_is_wanted() {
+        let memory = crate::env::memory::MemoryEnv::new(1);
+        let bytes: Vec<u8> = (0..4u32 << 20).map(|at| (at >> 12) as u8).collect();
+        memory.write_file(std::path::Path::new("/file"), &bytes);
+        let env: Arc<dyn Env> = memory;
+        let file = env.open(std::path::Path::new("/file"), crate::env::OpenMode::READ).unwrap();
+        let mut stream = ReadAheadStream::new(&env, &file, bytes.len() as u64).unwrap();
+        stream.stop_at(300_000);
+        stream.start(0, 64 << 10, 1 << 20);
+        for offset in [0, 200_000, 290_000] {
+            let handle = BlockHandle { offset, stored_len: 4000, raw_len: 4000 };
+            assert_eq!(stream.stored(&handle).unwrap(), &bytes[offset as usize..][..4000]);
+            assert!(stream.next <= 300_000u64.next_multiple_of(IO_ALIGN as u64), "{}", stream.next);
+        }
+        let handle = BlockHandle { offset: 299_000, stored_len: 200_000, raw_len: 200_000 };
+        assert_eq!(stream.stored(&handle).unwrap(), &bytes[299_000..][..200_000], "asked for, it comes");
+        assert_eq!(stream.next, 499_000u64.next_multiple_of(IO_ALIGN as u64));
     }
 }

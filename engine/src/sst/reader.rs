@@ -291,6 +291,15 @@ impl SstReader {
         Ok(out)
     }
 
+    /// Where the last block ends that may have entries before `key`.
+    ///
+    /// # Errors
+    /// Corruption, I/O.
+    pub(super) fn end_before(&self, cache: &BlockCache, key: &[u8]) -> Result<u64> {
+        let handle = self.find_in_index(cache, key, Trailer::MAX)?;
+        Ok(handle.map_or(self.properties.data_end, |handle| handle.end()))
+    }
+
     /// How many bytes of the file are before `key`, exact to a block.
     ///
     /// # Errors

@@ -162,8 +162,10 @@ proptest! {
         prop_assert_eq!(summary.size, reader.file_len());
         prop_assert_eq!((summary.entries, summary.smallest), (entries.len() as u64, entries[0].0.clone()));
         prop_assert_eq!(summary.largest, entries[entries.len() - 1].0.clone());
-        for mode in [ReadAhead::Auto, ReadAhead::FillCache, ReadAhead::of_merge(1)] {
-            let mut iter = SstIter::new(Arc::clone(&reader), mode);
+        for (at_end, mode) in [ReadAhead::Auto, ReadAhead::FillCache, ReadAhead::of_merge(1)].into_iter().enumerate() {
+            // What somebody does not want is not read ahead, but there when he wants it all the same.
+            let until = others.get(at_end).map(|key| Arc::from(&key[..]));
+            let mut iter = SstIter::new(Arc::clone(&reader), mode).until(until);
             iter.first(&cache).unwrap();
             for entry in &entries {
                 prop_assert_eq!(at(&iter), Some(entry.clone()));

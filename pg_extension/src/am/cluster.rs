@@ -145,7 +145,7 @@ impl Copier {
                 unsafe { super::scan::count_block(self.old) };
             }
             if !done.contains(&group.root) {
-                let kept = self.choose(&group);
+                let kept = self.choose(group);
                 self.write(group.root, &kept);
             }
         }
@@ -169,7 +169,7 @@ impl Copier {
             let groups = own(Groups::new(link::lsm(), self.from, 0, None));
             while let Some(group) = groups.next_group().or_raise() {
                 link::check_for_interrupts();
-                let kept = self.choose(&group);
+                let kept = self.choose(group);
                 let Some(row) = kept.iter().find(|version| version.kind.is_row()) else { continue };
                 let tuple = columns::heap_tuple(self.old, Tid::of_root(group.root), row_of(row).or_raise().1);
                 if let [only] = &kept[..] {
@@ -204,7 +204,7 @@ impl Copier {
     fn copy_row(&mut self, root: Root) {
         let mut groups = Groups::of_row(link::lsm(), self.from, root);
         if let Some(group) = groups.next_group().or_raise() {
-            let kept = self.choose(&group);
+            let kept = self.choose(group);
             self.write(root, &kept);
         }
     }

@@ -61,7 +61,7 @@ pub unsafe fn advance(scan: TableScanDesc, slot: *mut TupleTableSlot) -> bool {
         while dirty.pending.is_empty() {
             link::check_for_interrupts();
             let Some(group) = groups.next_group().or_raise() else { return false };
-            dirty.pending = versions(&group, &Status::now()).or_raise();
+            dirty.pending = versions(group, &Status::now()).or_raise();
         }
         let Some(version) = dirty.pending.pop_front() else { return false };
         let xid = |txn: Option<TxnId>| txn.map_or(pg_sys::InvalidTransactionId, narrow);

@@ -14,6 +14,7 @@ use ssd_engine::mvcc::visibility::{Seen, Walk};
 use super::owned::own;
 use super::progress::Blocks;
 use super::relation::tree_of;
+use super::scan::parallel::Chunks;
 use super::slot;
 use crate::error::OrRaise;
 use crate::ffi::externs;
@@ -39,10 +40,10 @@ struct Maker {
 }
 
 /// The version that an entry is made from.
-struct Chosen {
+struct Chosen<'g> {
     number: u16,
     stamp: Option<Stamp>,
-    row: Vec<u8>,
+    row: &'g [u8],
     is_alive: bool,
 }
 
@@ -64,12 +65,12 @@ impl Maker {
     }
 
     /// Puts a version into the slot and its entry into the arrays; false when the index does not take it.
-    unsafe fn form(&self, root: Root, chosen: &Chosen, values: *mut Datum, nulls: *mut bool) -> bool {
+    unsafe fn form(&self, root: Root, chosen: &Chosen<'_>, values: *mut Datum, nulls: *mut bool) -> bool {
         // SAFETY: the parts are those of `new`.
         unsafe {
             pg_sys::MemoryContextReset((*self.econtext).ecxt_per_tuple_memory);
             let tid = Tid { root, number: chosen.number };
-            slot::store(self.slot, (*self.table).rd_id, tid, (chosen.stamp, None), &chosen.row);
+            slot::store(self.slot, (*self.table).rd_id, tid, (chosen.stamp, None), chosen.row);
             if !self.predicate.is_null() && !exec_qual(self.predicate, self.econtext) {
                 return false;
             }
@@ -102,13 +103,13 @@ unsafe fn exec_qual(state: *mut pg_sys::ExprState, econtext: *mut pg_sys::ExprCo
     }
 }
 
-fn chosen(version: &RowVersion<'_>, is_alive: bool) -> Option<Chosen> {
-    let row = row_of(version).or_raise().1.to_vec();
+fn chosen<'g>(version: &RowVersion<'g>, is_alive: bool) -> Option<Chosen<'g>> {
+    let row = row_of(version).or_raise().1;
     Some(Chosen { number: version.number, stamp: version.stamp, row, is_alive })
 }
 
 /// For a build that sees all rows: the version to index, and whether older ones may still be read.
-fn choose_any(group: &Group, oldest: TxnId, status: &Status) -> (Option<Chosen>, bool) {
+fn choose_any<'g>(group: &'g Group, oldest: TxnId, status: &Status) -> (Option<Chosen<'g>>, bool) {
     let live = group.live(status).or_raise();
     let Some(newest) = live.first() else { return (None, false) };
     let by_all = is_seen_by_all(newest, oldest, status).or_raise();
@@ -126,7 +127,7 @@ fn choose_any(group: &Group, oldest: TxnId, status: &Status) -> (Option<Chosen>,
 }
 
 /// For a build that sees what a snapshot sees.
-fn choose_seen(group: &Group, snapshot: &Snapshot, status: &Status) -> Option<Chosen> {
+fn choose_seen<'g>(group: &'g Group, snapshot: &Snapshot, status: &Status) -> Option<Chosen<'g>> {
     let mut walk = Walk::default();
     for version in group.live(status).or_raise() {
         match walk.step(&version, snapshot, status).or_raise() {
@@ -169,18 +170,18 @@ pub unsafe extern "C-unwind" fn range_scan(
         let oldest = widen(pg_sys::GetOldestNonRemovableTransactionId(table));
         let (lsm, tree) = (link::lsm(), tree_of(table));
         let end = (blocks != pg_sys::InvalidBlockNumber).then(|| start.saturating_add(blocks));
-        let mut worker = if scan.is_null() { None } else { Some(Pages::new(scan)) };
+        let mut worker = (!scan.is_null()).then(Chunks::default);
         if worker.is_none() {
             super::scan::count_scan(table);
         }
-        let mut tracked = Tracked::begin(table, start, end, worker.as_ref(), progress);
+        let mut tracked = Tracked::begin(table, start, end, scan, progress);
         let (mut values, mut nulls) = ([Datum::from(0usize); MAX_KEYS], [false; MAX_KEYS]);
         let mut rows = 0.0;
         loop {
             let groups = match &mut worker {
                 None => own(Groups::new(lsm, tree, start, end)),
-                Some(pages) => match pages.next() {
-                    Some(page) => own(Groups::new(lsm, tree, page, Some(page + 1))),
+                Some(chunks) => match chunks.next(scan) {
+                    Some(blocks) => own(Groups::new(lsm, tree, blocks.start, Some(blocks.end))),
                     None => break,
                 },
             };
@@ -188,8 +189,8 @@ pub unsafe extern "C-unwind" fn range_scan(
                 link::check_for_interrupts();
                 tracked.at(group.root);
                 let (found, broken) = match &converted {
-                    Snapshot::Any => choose_any(&group, oldest, &status),
-                    other => (choose_seen(&group, other, &status), false),
+                    Snapshot::Any => choose_any(group, oldest, &status),
+                    other => (choose_seen(group, other, &status), false),
                 };
                 if broken {
                     (*info).ii_BrokenHotChain = true;
@@ -231,20 +232,23 @@ struct Tracked {
 }
 
 impl Tracked {
-    /// For blocks of `table` from `start` to before `end`, or those that workers share.
+    /// For blocks of `table` from `start` to before `end`, or those that the workers of `scan` share.
     unsafe fn begin(
         table: pg_sys::Relation,
         start: BlockNumber,
         end: Option<BlockNumber>,
-        worker: Option<&Pages>,
+        scan: TableScanDesc,
         is_told: bool,
     ) -> Self {
-        // SAFETY: the table is open, and the scan of the worker goes on.
+        // SAFETY: the table is open; a parallel scan's descriptor begins with the server's own for blocks.
         let progress = is_told.then(|| unsafe {
-            let (first, total) = match (worker, end) {
-                (Some(pages), _) => ((*pages.shared).phs_startblock, u64::from((*pages.shared).phs_nblocks)),
-                (None, Some(end)) => (start, u64::from(end - start)),
-                (None, None) => (start, super::planner::blocks(table).saturating_sub(start.into())),
+            let (first, total) = if !scan.is_null() {
+                let shared = (*scan).rs_parallel.cast::<pg_sys::ParallelBlockTableScanDescData>();
+                ((*shared).phs_startblock, u64::from((*shared).phs_nblocks))
+            } else if let Some(end) = end {
+                (start, u64::from(end - start))
+            } else {
+                (start, super::planner::blocks(table).saturating_sub(start.into()))
             };
             let columns = (pg_sys::PROGRESS_SCAN_BLOCKS_TOTAL, pg_sys::PROGRESS_SCAN_BLOCKS_DONE);
             Blocks::begin(columns, first.into(), total)
@@ -280,37 +284,6 @@ impl Tracked {
     }
 }
 
-/// A worker's blocks of a parallel scan.
-struct Pages {
-    rel: pg_sys::Relation,
-    shared: *mut pg_sys::ParallelBlockTableScanDescData,
-    worker: pg_sys::ParallelBlockTableScanWorkerData,
-    started: bool,
-}
-
-impl Pages {
-    unsafe fn new(scan: TableScanDesc) -> Self {
-        // SAFETY: a parallel scan's descriptor begins with the server's own for blocks.
-        unsafe {
-            let shared = (*scan).rs_parallel.cast();
-            Self { rel: (*scan).rs_rd, shared, worker: std::mem::zeroed(), started: false }
-        }
-    }
-
-    fn next(&mut self) -> Option<BlockNumber> {
-        // SAFETY: guarded; the scan goes on.
-        unsafe {
-            let worker = &raw mut self.worker;
-            if !self.started {
-                pg_sys::table_block_parallelscan_startblock_init(self.rel, worker, self.shared);
-                self.started = true;
-            }
-            let page = pg_sys::table_block_parallelscan_nextpage(self.rel, worker, self.shared);
-            (page != pg_sys::InvalidBlockNumber).then_some(page)
-        }
-    }
-}
-
 /// Inserts the entries that a concurrent build has missed: those of rows that `snapshot` sees and whose roots are not among the
 /// sorted ones of the index.
 #[pg_guard]
@@ -329,12 +302,12 @@ pub unsafe extern "C-unwind" fn validate_scan(
         let groups = own(Groups::new(lsm, tree, 0, None));
         let mut indexed = Indexed { sort: (*state).tuplesort, at: None, ended: false };
         super::scan::count_scan(table);
-        let mut tracked = Tracked::begin(table, 0, None, None, true);
+        let mut tracked = Tracked::begin(table, 0, None, std::ptr::null_mut(), true);
         let (mut values, mut nulls) = ([Datum::from(0usize); MAX_KEYS], [false; MAX_KEYS]);
         while let Some(group) = groups.next_group().or_raise() {
             link::check_for_interrupts();
             tracked.at(group.root);
-            let Some(found) = choose_seen(&group, &converted, &status) else { continue };
+            let Some(found) = choose_seen(group, &converted, &status) else { continue };
             (*state).htups += 1.0;
             tracked.count_row();
             if indexed.has(group.root) || !maker.form(group.root, &found, values.as_mut_ptr(), nulls.as_mut_ptr()) {

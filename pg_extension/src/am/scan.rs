@@ -25,7 +25,9 @@ use crate::shmem;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
-mod parallel;
+pub mod parallel;
+
+use parallel::Chunks;
 
 /// No block that there is.
 const NO_BLOCK: pg_sys::BlockIdData = pg_sys::BlockIdData { bi_hi: u16::MAX, bi_lo: u16::MAX };
@@ -56,14 +58,12 @@ pub struct State {
     counted: pg_sys::BlockIdData,
     /// Keys from the first to before the second.
     range: (Option<Vec<u8>>, Option<Vec<u8>>),
-    /// A parallel scan: its blocks of this worker.
-    worker: pg_sys::ParallelBlockTableScanWorkerData,
+    /// A parallel scan: this worker's blocks.
+    chunks: Chunks,
     /// For scans by block: what is still to be returned of it.
     pub pending: Vec<Root>,
     /// Position in `pending`.
     pub at: usize,
-    /// A parallel scan: a block of this worker that does not follow on those before it.
-    held: Option<u32>,
     /// The block that a sample scan is at; the first one of those that a parallel scan is at.
     pub block: Option<u32>,
     /// Blocks of the table at its start.
@@ -155,10 +155,9 @@ pub unsafe extern "C-unwind" fn begin(
             last: None,
             counted: NO_BLOCK,
             range: (None, None),
-            worker: std::mem::zeroed(),
+            chunks: Chunks::default(),
             pending: Vec::new(),
             at: 0,
-            held: None,
             block: None,
             blocks: 0,
             fits_cache: flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 && fits_cache(tree),
@@ -265,7 +264,8 @@ pub unsafe extern "C-unwind" fn rescan(
         let state = state(scan);
         state.restart((None, None));
         state.pending.clear();
-        (state.at, state.block, state.held, state.ahead.places) = (0, None, None, None);
+        (state.at, state.block, state.ahead.places) = (0, None, None);
+        state.chunks = Chunks::default();
         if base.rs_flags & pg_sys::ScanOptions::SO_TYPE_SEQSCAN != 0 {
             count_scan(base.rs_rd);
         }

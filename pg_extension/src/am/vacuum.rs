@@ -81,7 +81,7 @@ impl Alive {
                 }
             }
             let versions = group.live(&status).or_raise();
-            if versions.len() < group.versions.len() {
+            if versions.len() < group.count() {
                 alive.aborted.extend(group.rolled_back(&status).or_raise());
             }
             let Some(newest) = versions.first() else { continue };

@@ -17,8 +17,10 @@ use super::tid::Root;
 pub struct Groups {
     scan: Scan,
     prefix_len: usize,
-    /// The first version of the next row, when it was read already.
-    ahead: Option<(Vec<u8>, Vec<u8>)>,
+    /// The scan has returned the first version of the next row already.
+    is_ahead: bool,
+    key: Vec<u8>,
+    group: Group,
 }
 
 /// A row with its versions, newest first.
@@ -26,8 +28,9 @@ pub struct Groups {
 pub struct Group {
     /// Where it is.
     pub root: Root,
-    /// The versions' bytes.
-    pub versions: Vec<Vec<u8>>,
+    /// The versions' bytes, one behind the other, and where each ends.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 struct Everything;
@@ -45,8 +48,7 @@ impl Groups {
         let prefix = full_key(tree, &[]);
         let start = full_key(tree, &from.to_be_bytes());
         let end = to.map_or_else(|| prefix_successor(&prefix), |to| Some(full_key(tree, &to.to_be_bytes())));
-        let scan = Scan::unanchored(Arc::clone(lsm), start, end, Direction::Forward);
-        Self { scan, prefix_len: prefix.len(), ahead: None }
+        Self::in_range(lsm, prefix.len(), start, end)
     }
 
     /// The row at `root` alone.
@@ -55,45 +57,74 @@ impl Groups {
         let (start, prefix) = (root.full_key(tree), full_key(tree, &[]));
         let mut end = start.clone();
         end.push(0);
-        let scan = Scan::unanchored(Arc::clone(lsm), start, Some(end), Direction::Forward);
-        Self { scan, prefix_len: prefix.len(), ahead: None }
+        Self::in_range(lsm, prefix.len(), start, Some(end))
+    }
+
+    fn in_range(lsm: &Arc<Lsm>, prefix_len: usize, start: Vec<u8>, end: Option<Vec<u8>>) -> Self {
+        let scan = Scan::unanchored(Arc::clone(lsm), start, end, Direction::Forward);
+        let group = Group { root: Root { block: 0, slot: 1 }, bytes: Vec::new(), ends: Vec::new() };
+        Self { scan, prefix_len, is_ahead: false, key: Vec::new(), group }
     }
 
     /// The next row; `None` at the end.
     ///
     /// # Errors
     /// I/O, corruption.
-    pub fn next_group(&mut self) -> Result<Option<Group>> {
-        let (key, value) = match self.ahead.take() {
-            Some(ahead) => ahead,
-            None => match self.scan.next_chosen(&mut Everything)? {
-                Some((key, value)) => (key[self.prefix_len..].to_vec(), value.to_vec()),
-                None => return Ok(None),
-            },
-        };
-        let mut versions = vec![value];
-        while let Some((next, value)) = self.scan.next_chosen(&mut Everything)? {
-            if next[self.prefix_len..] != key[..] {
-                self.ahead = Some((next[self.prefix_len..].to_vec(), value.to_vec()));
+    pub fn next_group(&mut self) -> Result<Option<&Group>> {
+        let Self { scan, prefix_len, is_ahead, key, group } = self;
+        let first = if *is_ahead { scan.current() } else { scan.next_chosen(&mut Everything)? };
+        let Some((full, value)) = first else { return Ok(None) };
+        key.clear();
+        key.extend_from_slice(full);
+        group.clear();
+        group.push(value);
+        *is_ahead = false;
+        while let Some((full, value)) = scan.next_chosen(&mut Everything)? {
+            if full != &key[..] {
+                *is_ahead = true;
                 break;
             }
-            versions.push(value.to_vec());
+            group.push(value);
         }
-        let root = Root::from_key(&key)
+        group.root = Root::from_key(&key[*prefix_len..])
             .ok_or_else(|| Error::corruption(std::path::Path::new(""), 0, "a row's key has another length"))?;
-        Ok(Some(Group { root, versions }))
+        Ok(Some(group))
     }
 }
 
 impl Group {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    fn push(&mut self, version: &[u8]) {
+        self.bytes.extend_from_slice(version);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// How many versions there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The versions.
+    fn versions(&self) -> impl Iterator<Item = Result<RowVersion<'_>>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| {
+            decode(&self.bytes[start..end]).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))
+        })
+    }
+
     /// The writers of the row's versions that were rolled back.
     ///
     /// # Errors
     /// Corruption.
     pub fn rolled_back(&self, status: &dyn TxnStatus) -> Result<Vec<TxnId>> {
         let mut out = Vec::new();
-        for bytes in &self.versions {
-            let version = decode(bytes).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
+        for version in self.versions() {
+            let version = version?;
             if let Some(stamp) = version.stamp
                 && !status.is_own(stamp.txn)
                 && status.state(stamp.txn)? == TxnState::Aborted
@@ -109,9 +140,9 @@ impl Group {
     /// # Errors
     /// Corruption.
     pub fn live(&self, status: &dyn TxnStatus) -> Result<Vec<RowVersion<'_>>> {
-        let mut out = Vec::with_capacity(self.versions.len());
-        for bytes in &self.versions {
-            let version = decode(bytes).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
+        let mut out = Vec::with_capacity(self.count());
+        for version in self.versions() {
+            let version = version?;
             let aborted = match version.stamp {
                 Some(stamp) => !status.is_own(stamp.txn) && status.state(stamp.txn)? == TxnState::Aborted,
                 None => false,

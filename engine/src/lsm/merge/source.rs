@@ -58,32 +58,40 @@ pub struct Run<'c> {
     at: usize,
     pub(super) iter: Option<SstIter<'c>>,
     read_ahead: ReadAhead,
+    until: Option<Arc<[u8]>>,
 }
 
 impl<'c> Run<'c> {
     /// A run over `files`.
     #[must_use]
     pub const fn new(files: Vec<Arc<FileEntry>>, read_ahead: ReadAhead) -> Self {
-        Self { files: RunFiles::List(files), at: 0, iter: None, read_ahead }
+        Self { files: RunFiles::List(files), at: 0, iter: None, read_ahead, until: None }
     }
 
     /// A run over the files `range` of `level` of `view`.
     #[must_use]
     pub const fn of_level(view: Arc<View>, level: usize, range: Range<usize>, read_ahead: ReadAhead) -> Self {
-        Self { files: RunFiles::Level { view, level, range }, at: 0, iter: None, read_ahead }
+        Self { files: RunFiles::Level { view, level, range }, at: 0, iter: None, read_ahead, until: None }
+    }
+
+    /// As [`SstIter::until`].
+    #[must_use]
+    pub fn until(mut self, until: Option<Arc<[u8]>>) -> Self {
+        self.until = until;
+        self
     }
 
     /// As [`SstIter::park`].
     #[must_use]
     pub fn park(self) -> Run<'static> {
-        let Self { files, at, iter, read_ahead } = self;
-        Run { files, at, iter: iter.map(SstIter::park), read_ahead }
+        let Self { files, at, iter, read_ahead, until } = self;
+        Run { files, at, iter: iter.map(SstIter::park), read_ahead, until }
     }
 
     fn open(&mut self, at: usize, context: ReadContext<'_>) -> Result<&mut SstIter<'c>> {
         if self.at != at || self.iter.is_none() {
             let reader = self.files.slice()[at].reader(context.opener)?;
-            self.iter = Some(SstIter::new(Arc::clone(reader), self.read_ahead));
+            self.iter = Some(SstIter::new(Arc::clone(reader), self.read_ahead).until(self.until.clone()));
             self.at = at;
         }
         Ok(self.iter.as_mut().expect("opened above"))
