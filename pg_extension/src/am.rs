@@ -16,6 +16,7 @@ pub mod index_fetch;
 pub mod insert;
 pub mod lock;
 pub mod modify;
+pub mod neighbours;
 pub mod owned;
 pub mod planner;
 pub mod progress;

@@ -4,7 +4,6 @@ pub mod change;
 pub mod commands;
 pub mod groups;
 pub mod laps;
-pub mod neighbours;
 pub mod numbers;
 pub mod read;
 mod room;

@@ -34,8 +34,6 @@ pub struct RowScan {
     newer: Newer,
     walk: Walk,
     settled: Settled,
-    /// That of the row which was returned last.
-    last_newer: Option<Stamp>,
 }
 
 /// A transaction that had committed before the scan's snapshot: rows that were loaded together have the same writer, who
@@ -250,7 +248,6 @@ impl RowStore {
             newer: Newer::default(),
             walk: Walk::default(),
             settled: Settled::default(),
-            last_newer: None,
         })
     }
 
@@ -276,14 +273,13 @@ impl RowScan {
     /// I/O, corruption; the scan may not be used any more then.
     #[inline]
     pub fn next(&mut self, status: &dyn TxnStatus, passed: &mut Vec<TxnId>) -> Result<Option<ScannedRow<'_>>> {
-        let Self { scan, snapshot, newer, walk, settled, tree, prefix_len, last_newer } = self;
+        let Self { scan, snapshot, newer, walk, settled, tree, prefix_len } = self;
         let (tree, prefix_len) = (*tree, *prefix_len);
         let to = &mut *newer;
         let mut chooser = RowChooser { snapshot, status, walk, settled, passed, tree, prefix_len, to };
         let Some((key, value)) = scan.next_chosen(&mut chooser)? else { return Ok(None) };
-        *last_newer = newer.take();
         let version = decode(value).map_err(|what| bad_version(tree, what))?;
-        Ok(Some(ScannedRow { key: &key[prefix_len..], version, newer: *last_newer }))
+        Ok(Some(ScannedRow { key: &key[prefix_len..], version, newer: newer.take() }))
     }
 
     /// Puts the next rows into `sink`, a batch of them; how many, none at the end. As [`next`](Self::next) otherwise, but without
@@ -300,16 +296,6 @@ impl RowScan {
         let Self { scan, snapshot, walk, settled, tree, prefix_len, .. } = self;
         let (tree, prefix_len) = (*tree, *prefix_len);
         scan.choose_more(&mut RowChooser { snapshot, status, walk, settled, passed, tree, prefix_len, to: Into(sink) })
-    }
-
-    /// The row that [`next`](Self::next) returned last; `None` before the first.
-    ///
-    /// # Errors
-    /// Corruption.
-    pub fn current(&self) -> Result<Option<ScannedRow<'_>>> {
-        let Some((key, value)) = self.scan.current() else { return Ok(None) };
-        let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
-        Ok(Some(ScannedRow { key: &key[self.prefix_len..], version, newer: self.last_newer }))
     }
 
     /// As [`Scan::fill_cache`].

@@ -57,14 +57,22 @@ impl Ahead {
         Tid::decode(&header.t_ctid).map(|tid| tid.root)
     }
 
+    /// The row that was returned last, when that is still here.
+    #[must_use]
+    pub fn shown(&mut self) -> Option<Tuple> {
+        let &(word, len) = self.tuples.get(self.at.checked_sub(1)?)?;
+        Some(Tuple { data: (&raw mut *self.memory.get_mut(word as usize)?).cast(), len })
+    }
+
     /// The next row.
     #[inline]
     #[must_use]
     pub fn take(&mut self) -> Option<Tuple> {
-        let &(word, len) = self.tuples.get(self.at)?;
-        let tuple = Tuple { data: (&raw mut *self.memory.get_mut(word as usize)?).cast(), len };
+        if self.at == self.tuples.len() {
+            return None;
+        }
         self.at += 1;
-        Some(tuple)
+        self.shown()
     }
 }
 

@@ -3,7 +3,7 @@
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, TBMIterateResult, TableScanDesc, TupleTableSlot};
 
-use super::scan::{advance, counts, state};
+use super::scan::{State, advance, counts, state};
 use super::{fetch, slot};
 use crate::error::OrRaise;
 use crate::ffi::externs;
@@ -56,8 +56,23 @@ pub unsafe extern "C-unwind" fn next_tuple(
         let (lsm, status) = (link::lsm(), Status::new((*scan).rs_snapshot));
         let mut found = Found::default();
         let state = state(scan);
+        // Serializable transactions lock each version before they look at it.
+        let reads_ahead = pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32;
         while let Some(&root) = state.pending.get(state.at) {
             state.at += 1;
+            if reads_ahead {
+                // It may show a row that was read ahead, and others come in its place.
+                slot::clear(slot);
+                let State { neighbours, tree, snapshot, .. } = state;
+                let ahead = neighbours.find(&link::process().store, (*tree, root), snapshot, &status);
+                if let Some(tuple) = ahead.or_raise() {
+                    slot::show(slot, (*rel).rd_id, tuple);
+                    if let Some(counts) = counts(rel) {
+                        counts.t_tuples_fetched += 1;
+                    }
+                    return true;
+                }
+            }
             if read::fetch(lsm, (state.tree, root), &state.snapshot, &status, &mut found).or_raise() {
                 let tid = Tid { root, number: found.number };
                 fetch::note_read(rel, (*scan).rs_snapshot, tid, &found);

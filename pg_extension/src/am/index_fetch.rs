@@ -4,12 +4,12 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexFetchTableData, ItemPointer, TupleTableSlot};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::neighbours::{self, Neighbours};
 use super::owned::own;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
 use crate::link;
-use crate::ops::neighbours::{self, Neighbours};
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
 use crate::xact::ids::{narrow, widen};
@@ -119,16 +119,13 @@ pub unsafe extern "C-unwind" fn tuple(
             && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
             && let Some(neighbours) = (*data.cast::<Fetch>()).neighbours(root)
         {
-            let row = match neighbours.find(&link::process().store, (tree, root), &converted, &status) {
-                Ok(row) => row,
-                Err(failed) => crate::error::raise(&failed),
-            };
-            if let Some(row) = row {
-                let place = Tid { root, number: row.version.number };
-                let (_, bytes) = read::row_of(&row.version).or_raise();
+            // It may show a row that was read ahead, and others come in its place.
+            slot::clear(slot);
+            let found = neighbours.find(&link::process().store, (tree, root), &converted, &status);
+            if let Some(tuple) = found.or_raise() {
                 super::scan::count_block(rel);
-                slot::store(slot, (*rel).rd_id, place, (row.version.stamp, row.newer), bytes);
-                *tid = place.encode();
+                slot::show(slot, (*rel).rd_id, tuple);
+                *tid = (*slot).tts_tid;
                 return true;
             }
         }

@@ -14,6 +14,7 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 
 use super::ahead::Ahead;
 use super::dirty_scan::{self, DirtyScan};
+use super::neighbours::Neighbours;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
@@ -62,6 +63,8 @@ pub struct State {
     chunks: Chunks,
     /// For scans by block: what is still to be returned of it.
     pub pending: Vec<Root>,
+    /// Reads ahead where they lie side by side.
+    pub neighbours: Neighbours,
     /// Position in `pending`.
     pub at: usize,
     /// The block that a sample scan is at; the first one of those that a parallel scan is at.
@@ -77,6 +80,7 @@ impl State {
     pub fn restart(&mut self, range: (Option<Vec<u8>>, Option<Vec<u8>>)) {
         self.running = None;
         self.ahead.clear();
+        self.neighbours.forget();
         self.dirty = self.dirty.as_ref().map(|_| DirtyScan::default());
         self.last = None;
         self.range = range;
@@ -157,6 +161,7 @@ pub unsafe extern "C-unwind" fn begin(
             range: (None, None),
             chunks: Chunks::default(),
             pending: Vec::new(),
+            neighbours: Neighbours::default(),
             at: 0,
             block: None,
             blocks: 0,

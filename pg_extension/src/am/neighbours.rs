@@ -7,12 +7,13 @@
 use ssd_engine::Result;
 use ssd_engine::base::ids::TreeId;
 use ssd_engine::lsm::merge::Direction;
-use ssd_engine::mvcc::row_scan::{KeyRange, RowScan, ScannedRow};
+use ssd_engine::mvcc::row_scan::{KeyRange, RowScan};
 use ssd_engine::mvcc::rows::RowStore;
 use ssd_engine::mvcc::snapshot::Snapshot;
 use ssd_engine::mvcc::status::TxnStatus;
 
-use super::tid::Root;
+use super::ahead::{Ahead, Tuple};
+use crate::ops::tid::Root;
 
 /// So many rows in order make it likely that more will follow.
 const RUN: u32 = 4;
@@ -27,9 +28,36 @@ pub struct Neighbours {
     last: Option<Root>,
     /// Rows in order before this one.
     run: u32,
-    scan: Option<(RowScan, Direction)>,
+    scan: Option<Running>,
     /// The way of the present run.
     direction: Option<Direction>,
+}
+
+/// A scan, and what it has read.
+struct Running {
+    scan: RowScan,
+    direction: Direction,
+    ahead: Ahead,
+}
+
+impl Running {
+    /// Goes to the next row; its place, or `None` at the end.
+    fn advance(&mut self, status: &dyn TxnStatus) -> Result<Option<Root>> {
+        // Who was passed over matters to serializable transactions alone, and these do not read ahead.
+        let mut passed = Vec::new();
+        while self.ahead.take().is_none() {
+            self.ahead.clear();
+            if self.scan.put_more(status, &mut passed, &mut self.ahead)? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(self.ahead.last())
+    }
+
+    /// Whether `a` comes after `b` here.
+    fn is_after(&self, a: Root, b: Root) -> bool {
+        a != b && (a > b) == (self.direction == Direction::Forward)
+    }
 }
 
 /// Which way it is from one row to a neighbour; `None` when it is none.
@@ -53,8 +81,8 @@ impl Neighbours {
         way.filter(|_| self.run >= RUN)
     }
 
-    /// The row at `root` of `tree` as `snapshot` sees it; `None` when it has to be asked for by itself. All calls are with one
-    /// snapshot of the host's, whose command may go on.
+    /// The row at `root` of `tree` as `snapshot` sees it; `None` when it has to be asked for by itself. It stays until the next call.
+    /// All calls are with one snapshot of the host's, whose command may go on.
     ///
     /// # Errors
     /// I/O, corruption.
@@ -64,35 +92,34 @@ impl Neighbours {
         (tree, root): (TreeId, Root),
         snapshot: &Snapshot,
         status: &dyn TxnStatus,
-    ) -> Result<Option<ScannedRow<'_>>> {
+    ) -> Result<Option<Tuple>> {
         if !matches!(snapshot, Snapshot::At(_)) {
             return Ok(None);
         }
         let Some(direction) = self.is_run(root) else { return Ok(None) };
-        if self.scan.as_ref().is_none_or(|(scan, _)| scan.snapshot() != snapshot) {
-            self.scan = Some((begin(store, (tree, root), snapshot, direction)?, direction));
+        if self.scan.as_ref().is_none_or(|running| running.scan.snapshot() != snapshot) {
+            let scan = begin(store, (tree, root), snapshot, direction)?;
+            self.scan = Some(Running { scan, direction, ahead: Ahead::default() });
         }
-        let Some((scan, _)) = &mut self.scan else { return Ok(None) };
-        let mut at = scan.current()?.and_then(|row| Root::from_key(row.key));
-        let mut passed = Vec::new();
+        let Some(running) = &mut self.scan else { return Ok(None) };
+        let mut at = running.ahead.last();
         for _ in 0..SKIP_MAX {
-            if at.is_some_and(|at| at == root || (at > root) == (direction == Direction::Forward)) {
+            if at.is_some_and(|at| !running.is_after(root, at)) {
                 break;
             }
-            at = scan.next(status, &mut passed)?.and_then(|row| Root::from_key(row.key));
+            at = running.advance(status)?;
             if at.is_none() {
                 break;
             }
         }
-        if at != Some(root) {
-            if at.is_none_or(|at| (at < root) == (direction == Direction::Forward)) {
-                // At its end, or too far behind: single reads are as good for a while.
-                (self.scan, self.run) = (None, 0);
-            }
-            return Ok(None);
+        if at == Some(root) {
+            return Ok(running.ahead.shown());
         }
-        let Some((scan, _)) = &self.scan else { return Ok(None) };
-        scan.current()
+        if at.is_none_or(|at| running.is_after(root, at)) {
+            // At its end, or too far behind: single reads are as good for a while.
+            (self.scan, self.run) = (None, 0);
+        }
+        Ok(None)
     }
 
     /// Starts over.
