@@ -10,9 +10,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, ThreadId};
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_guard;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 use ssd_engine::base::ids::{Lsn, TreeId};
 use ssd_engine::db::hosted::{HostParts, attach_hosted, open_hosted, region_is_open};
 use ssd_engine::env::counted::{CountedEnv, Descriptors};
@@ -293,6 +294,12 @@ impl Host for Server {
     }
     fn job_ended(&self) {
         crate::worker::job_ends();
+    }
+    fn waits_long(&self, what: &str) {
+        let told = "ssdlsm waits for a memtable to be written to a file";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, told, "ssdlsm")
+            .set_detail(format!("It waits for {what}."))
+            .report(PgLogLevel::LOG);
     }
     fn flushes_itself(&self) -> bool {
         FLUSHES.load(Ordering::Relaxed)

@@ -32,6 +32,8 @@ use crate::mem::pins::Pin;
 use crate::mem::sync::Ordering;
 use std::time::Duration;
 
+/// After this time without progress a flush says what it waits for, and again each time.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at a flush that another process does.
 const FLUSH_POLL: Duration = Duration::from_micros(200);
 
@@ -91,6 +93,9 @@ pub trait Host: Send + Sync {
 
     /// The job that began last has ended, well or not.
     fn job_ended(&self) {}
+
+    /// Told now and then while a flush waits for something that should not take long. Must neither wait nor unwind.
+    fn waits_long(&self, _what: &str) {}
 
     /// Whether whoever waits for a flush in this process should do it (nobody else will).
     fn flushes_itself(&self) -> bool;
@@ -224,6 +229,7 @@ impl Lsm {
         let mut any = false;
         // Nothing is logged beyond; and a memtable made active from now on starts at or above this.
         let upto = upto.min(self.log().position());
+        let mut told = self.env.now();
         loop {
             let list = self.memtable_list();
             if self.memtables.get(list.active()).start() < upto
@@ -238,12 +244,30 @@ impl Lsm {
             }
             if self.flush_oldest()? {
                 any = true;
+                told = self.env.now();
             } else {
-                // Another process is at it.
+                // Another process is at it, or somebody reads what the only free memtable has.
                 self.env.sleep(FLUSH_POLL);
+                if self.env.now().saturating_sub(told) > LONG_WAIT {
+                    told = self.env.now();
+                    self.tell_of_wait();
+                }
             }
             self.check_host_interrupts()?;
         }
+    }
+
+    /// Tells the host whom a flush waits for.
+    fn tell_of_wait(&self) {
+        let Some(host) = self.host.get() else { return };
+        let owners = self.pins.owners();
+        let generation = self.control().generation.load(Ordering::SeqCst);
+        let readers: Vec<_> =
+            owners.iter().map(|(pid, oldest)| format!("{pid} (generation {oldest} of {generation})")).collect();
+        host.waits_long(&match &readers[..] {
+            [] => "another process, which flushes".to_owned(),
+            readers => format!("processes that read: {}", readers.join(", ")),
+        });
     }
 
     /// As [`flush_below`](Self::flush_below) for `redo`, where a checkpoint of the host will let replay begin, and notes that

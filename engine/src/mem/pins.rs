@@ -18,6 +18,7 @@
 //! Pins belong to the process that took them: a child made by `fork` must not drop its copy of a parent's pin.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use super::process::{PID_BITS, current_pid, process_alive};
 use super::region::{Layout, Part, Region};
@@ -169,6 +170,17 @@ impl PinTable {
     #[must_use]
     pub fn oldest_writer(&self) -> Option<u64> {
         self.smallest(|word| word & WRITER != 0)
+    }
+
+    /// Who has pins, and the smallest generation of each; for whoever wants to know what is waited for.
+    #[must_use]
+    pub fn owners(&self) -> Vec<(u32, u64)> {
+        let mut owners = BTreeMap::new();
+        for word in self.cells().iter().map(|cell| cell.word.load(Ordering::SeqCst)).filter(|&word| word != 0) {
+            let oldest = owners.entry((word & PID) as u32).or_insert(u64::MAX);
+            *oldest = (*oldest).min(word >> GENERATION_SHIFT);
+        }
+        owners.into_iter().collect()
     }
 
     fn smallest(&self, counts: impl Fn(u64) -> bool) -> Option<u64> {

@@ -31,6 +31,8 @@ struct HostLog {
     flushes: AtomicBool,
     /// Whether somebody copies the directory.
     keeps: AtomicBool,
+    /// What a flush waits for; it is interrupted then.
+    waits: Mutex<Vec<String>>,
 }
 
 struct Handle(Arc<HostLog>);
@@ -65,6 +67,10 @@ impl Host for Handle {
     }
     fn check_interrupts(&self) -> Result<()> {
         if self.0.interrupted.load(Ordering::SeqCst) { Err(Error::Closed("cancelled".into())) } else { Ok(()) }
+    }
+    fn waits_long(&self, what: &str) {
+        self.0.waits.lock().unwrap().push(what.to_owned());
+        self.0.interrupted.store(true, Ordering::SeqCst);
     }
     fn flushes_itself(&self) -> bool {
         self.0.flushes.load(Ordering::SeqCst)
@@ -245,6 +251,24 @@ fn who_waits_for_room_can_be_interrupted() {
     assert!(failed.unwrap().to_string().contains("cancelled"));
     let attached = attach_hosted(Path::new("db"), world.options.clone(), world.region.clone(), world.parts()).unwrap();
     assert_eq!(count(&attached), count(&lsm));
+}
+
+#[test]
+fn a_flush_that_a_reader_holds_back_says_whom_it_waits_for() {
+    let world = World::new();
+    let lsm = world.open();
+    let pin = lsm.pin_reader();
+    let failed = (0..10).find_map(|number| {
+        lsm.write(&row(number, 2, 10), 1, crate::Durability::Process).unwrap();
+        lsm.flush_below(Lsn(u64::MAX)).err()
+    });
+    assert!(failed.unwrap().to_string().contains("cancelled"), "no memtable was left");
+    let told = std::mem::take(&mut *world.log.waits.lock().unwrap());
+    assert!(told.len() == 1 && told[0].contains(&std::process::id().to_string()), "{told:?}");
+    drop(pin);
+    world.log.interrupted.store(false, Ordering::SeqCst);
+    lsm.flush_below(Lsn(u64::MAX)).unwrap();
+    assert!(world.log.waits.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn the_oldest_pin_counts_and_writers_apart() {
     let mut writer = pins.pin(&generation, true);
     assert_eq!((reader.generation(), writer.generation()), (5, 6));
     assert_eq!((pins.oldest(), pins.oldest_writer()), (Some(5), Some(6)));
+    assert_eq!(pins.owners(), [(current_pid(), 5)]);
     drop(reader);
     assert_eq!(pins.oldest(), Some(6));
     generation.store(GENERATION_MAX, Ordering::SeqCst);
