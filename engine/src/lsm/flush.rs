@@ -18,6 +18,8 @@ use crate::lsm::output::Output;
 use crate::lsm::rate_limit::Priority;
 use crate::lsm::stats::Counter;
 
+/// Payload of the record that follows the one of a large batch when its files are in the manifest; of no operation.
+const WITNESS: &[u8] = b"installed";
 /// Entries between two looks at the rate limit.
 const PACE_EVERY: u32 = 256;
 
@@ -125,7 +127,7 @@ impl Lsm {
         self.drain_writers()?;
         self.flush_all_alone()?;
         // An empty record takes the sequence numbers; the entries never pass through the log. Once another record follows it,
-        // the files are in the manifest (or the next record says that they are not).
+        // the files are in the manifest (or the next record says that they are not). The witness is there when nothing else follows.
         let appended = self.log().append(&[], count)?;
         let written = self.ingest_files(batch, appended.first);
         // Published even when it failed: nobody else may wait for these numbers for ever.
@@ -134,7 +136,9 @@ impl Lsm {
             self.give_up_large()?;
             return Err(error);
         }
-        Ok(appended.end)
+        let witness = self.log().append(WITNESS, 0).inspect_err(|_| self.control().poison())?;
+        self.publish().finish(witness.ticket, witness.first, &self.control().visible);
+        Ok(witness.end)
     }
 
     /// Says in the log that the numbers taken last stay unused. Without that, replay would take the records that follow for
