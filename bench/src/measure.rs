@@ -153,15 +153,18 @@ impl Latencies {
     /// As [`lap`](Self::lap), for so many operations that were done together: each has the latency of all.
     pub fn lap_of(&mut self, count: u64) -> Instant {
         let now = Instant::now();
-        let nanos = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);
-        self.histogram.saturating_record_n(nanos, count);
+        self.record_all(now - self.last, count);
         self.last = now;
         now
     }
 
     /// Adds an operation that was timed elsewhere.
     pub fn record(&mut self, time: Duration) {
-        self.histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.record_all(time, 1);
+    }
+
+    fn record_all(&mut self, time: Duration, count: u64) {
+        self.histogram.saturating_record_n(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), count);
     }
 
     /// Adds another thread's latencies.

@@ -136,9 +136,7 @@ impl Lsm {
             self.give_up_large()?;
             return Err(error);
         }
-        let witness = self.log().append(WITNESS, 0).inspect_err(|_| self.control().poison())?;
-        self.publish().finish(witness.ticket, witness.first, &self.control().visible);
-        Ok(witness.end)
+        self.note_in_log(WITNESS)
     }
 
     /// Says in the log that the numbers taken last stay unused. Without that, replay would take the records that follow for
@@ -147,9 +145,14 @@ impl Lsm {
         if self.control().is_poisoned() {
             return Ok(());
         }
-        let noted = self.log().append(&[], 0).inspect_err(|_| self.control().poison())?;
+        self.note_in_log(&[]).map(drop)
+    }
+
+    /// Appends a record of no operations; where it ends. The caller is alone.
+    fn note_in_log(&self, payload: &[u8]) -> Result<Lsn> {
+        let noted = self.log().append(payload, 0).inspect_err(|_| self.control().poison())?;
         self.publish().finish(noted.ticket, noted.first, &self.control().visible);
-        Ok(())
+        Ok(noted.end)
     }
 
     /// Applies a logged batch that does not fit a memtable of this size.

@@ -14,6 +14,7 @@ use std::cmp::Ordering;
 use crate::base::key::{Trailer, compare};
 use crate::env::IoDone;
 use crate::error::Result;
+use crate::lsm::scan::Follows;
 use crate::sst::iter::{SstIter, Target};
 
 pub mod source;
@@ -83,7 +84,7 @@ impl<'a> Merge<'a> {
 
     /// Forward: to the first entry at or after `from`, if the first source alone can tell which that is: it has a hot row there, and
     /// `follows` says that no key lies before it. Whether that is so; else [`seek`](Self::seek) is still to be called.
-    pub fn seek_alone(&mut self, from: &[u8], follows: fn(&[u8], &[u8]) -> bool) -> bool {
+    pub fn seek_alone(&mut self, from: &[u8], follows: Follows) -> bool {
         let Some(Source::Memtable(iter)) = self.sources.first_mut() else { return false };
         iter.seek(from, Trailer::MAX);
         let is_known = iter.valid() && iter.has_older() && follows(from, iter.key());
@@ -226,7 +227,7 @@ impl<'a> Merge<'a> {
     pub fn walk_top(
         &mut self,
         to: Option<&[u8]>,
-        follows: fn(&[u8], &[u8]) -> bool,
+        follows: Option<Follows>,
         take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
     ) -> Result<bool> {
         debug_assert_eq!(self.direction, Direction::Forward);
@@ -246,8 +247,10 @@ impl<'a> Merge<'a> {
             (None, to) => to,
         };
         let end = match source {
-            Source::Memtable(iter) if top == 0 => walk_newest(iter, (limit, to), &mut self.is_alone, follows, take),
-            Source::Memtable(iter) => walk_memtable(iter, limit, take),
+            Source::Memtable(iter) => match follows.filter(|_| top == 0) {
+                Some(follows) => walk_newest(iter, (limit, to), &mut self.is_alone, follows, take),
+                None => walk_memtable(iter, limit, take),
+            },
             Source::Table(iter) => walk_table(iter, context, limit, take)?,
             Source::Run(run) => {
                 let iter = run.iter.as_mut().expect("the top source is valid");

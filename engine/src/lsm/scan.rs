@@ -24,7 +24,7 @@ mod batch;
 mod choose;
 
 use self::batch::{Batch, Versions};
-pub use self::choose::{Choice, Chooser};
+pub use self::choose::{Choice, Chooser, Follows};
 use self::choose::{Entry, Newest, entry_of};
 
 /// Rows of the first batch; each is twice as large as the one before. A seek that wants one row should not pay for many.
@@ -246,7 +246,8 @@ impl Cursor {
             let sources = self.open_sources(lsm)?;
             merge = Merge::new(sources, self.direction, context);
             let is_start = self.place == Place::Start && self.direction == Direction::Forward;
-            if !is_start || !merge.seek_alone(&self.from, C::follows) {
+            let is_there = is_start && C::FOLLOWS.is_some_and(|follows| merge.seek_alone(&self.from, follows));
+            if !is_there {
                 self.position(&mut merge)?;
             }
         }
@@ -358,7 +359,7 @@ impl Cursor {
             if !merge.valid() || to.is_some_and(|to| merge.key() >= to) {
                 break true;
             }
-            if merge.walk_top(to, C::follows, &mut take)? {
+            if merge.walk_top(to, C::FOLLOWS, &mut take)? {
                 break false;
             }
         };

@@ -10,7 +10,7 @@ use crate::base::key::{full_key, prefix_successor};
 use crate::error::{Error, Result};
 use crate::format::row_version::{RowKind, RowVersion, Stamp, decode, frozen_put};
 use crate::lsm::merge::Direction;
-use crate::lsm::scan::{Choice, Chooser, Scan};
+use crate::lsm::scan::{Choice, Chooser, Follows, Scan};
 use crate::mvcc::rows::RowStore;
 use crate::mvcc::snapshot::Snapshot;
 use crate::mvcc::status::TxnStatus;
@@ -96,35 +96,28 @@ pub trait RowSink {
     /// Ends the scan.
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()>;
 
-    /// As [`Chooser::follows`].
-    fn follows(key: &[u8], next: &[u8]) -> bool {
-        let _ = (key, next);
-        false
-    }
+    /// As [`Chooser::FOLLOWS`].
+    const FOLLOWS: Option<Follows> = None;
 }
 
 /// Where a row goes when it is chosen.
 trait Destination {
     /// Whether that is a copy of the row.
     const KEEPS: bool;
+    const FOLLOWS: Option<Follows>;
 
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()>;
-
-    fn follows(key: &[u8], next: &[u8]) -> bool;
 }
 
 /// The scan's own batch has the row.
 impl Destination for &mut Newer {
     const KEEPS: bool = false;
+    const FOLLOWS: Option<Follows> = None;
 
     #[inline]
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
         self.push(row.newer);
         Ok(())
-    }
-
-    fn follows(_key: &[u8], _next: &[u8]) -> bool {
-        false
     }
 }
 
@@ -132,14 +125,11 @@ struct Into<'s, S>(&'s mut S);
 
 impl<S: RowSink> Destination for Into<'_, S> {
     const KEEPS: bool = true;
+    const FOLLOWS: Option<Follows> = S::FOLLOWS;
 
     #[inline]
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
         self.0.put(row)
-    }
-
-    fn follows(key: &[u8], next: &[u8]) -> bool {
-        S::follows(key, next)
     }
 }
 
@@ -167,10 +157,7 @@ struct RowChooser<'c, D> {
 
 impl<D: Destination> Chooser for RowChooser<'_, D> {
     const KEEPS: bool = D::KEEPS;
-
-    fn follows(key: &[u8], next: &[u8]) -> bool {
-        D::follows(key, next)
-    }
+    const FOLLOWS: Option<Follows> = D::FOLLOWS;
 
     #[inline]
     fn choose(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {

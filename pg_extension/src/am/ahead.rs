@@ -3,6 +3,7 @@
 //! They stay where they are until the next ones are read, so a slot may point at them.
 
 use pgrx::pg_sys;
+use ssd_engine::lsm::scan::Follows;
 use ssd_engine::mvcc::row_scan::{RowSink, ScannedRow};
 use ssd_engine::{Error, Result};
 
@@ -52,8 +53,8 @@ impl Ahead {
     #[must_use]
     pub fn last(&self) -> Option<Root> {
         let &(word, _) = self.tuples.get(self.at.checked_sub(1)?)?;
-        // SAFETY: a tuple begins there.
-        let header = unsafe { &*(&raw const self.memory[word as usize]).cast::<pg_sys::HeapTupleHeaderData>() };
+        // SAFETY: `put` has written a tuple there.
+        let header = unsafe { &*self.memory.as_ptr().add(word as usize).cast::<pg_sys::HeapTupleHeaderData>() };
         Tid::decode(&header.t_ctid).map(|tid| tid.root)
     }
 
@@ -61,7 +62,9 @@ impl Ahead {
     #[must_use]
     pub fn shown(&mut self) -> Option<Tuple> {
         let &(word, len) = self.tuples.get(self.at.checked_sub(1)?)?;
-        Some(Tuple { data: (&raw mut *self.memory.get_mut(word as usize)?).cast(), len })
+        // SAFETY: `put` has written a tuple there. No reference is made to the memory, so that slots may go on pointing into it.
+        let data = unsafe { self.memory.as_mut_ptr().add(word as usize).cast() };
+        Some(Tuple { data, len })
     }
 
     /// The next row.
@@ -103,16 +106,18 @@ impl RowSink for Ahead {
         Ok(())
     }
 
-    /// Slots of a block are keys one after the other, and a table's first key is known.
-    #[inline]
-    fn follows(key: &[u8], next: &[u8]) -> bool {
-        if next.len() == key.len() + KEY_LEN {
-            return next.starts_with(key) && next.ends_with(&Root { block: 0, slot: 1 }.key());
-        }
-        match (key.split_last(), next.split_last()) {
-            (Some((slot, block)), Some((next, same))) => slot.checked_add(1) == Some(*next) && block == same,
-            _ => false,
-        }
+    const FOLLOWS: Option<Follows> = Some(follows);
+}
+
+/// Slots of a block are keys one after the other, and a table's first key is known.
+#[inline]
+fn follows(key: &[u8], next: &[u8]) -> bool {
+    if next.len() == key.len() + KEY_LEN {
+        return next.starts_with(key) && next.ends_with(&Root { block: 0, slot: 1 }.key());
+    }
+    match (key.split_last(), next.split_last()) {
+        (Some((slot, block)), Some((next, same))) => slot.checked_add(1) == Some(*next) && block == same,
+        _ => false,
     }
 }
 

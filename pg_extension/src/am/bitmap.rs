@@ -60,18 +60,12 @@ pub unsafe extern "C-unwind" fn next_tuple(
         let reads_ahead = pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32;
         while let Some(&root) = state.pending.get(state.at) {
             state.at += 1;
-            if reads_ahead {
-                // It may show a row that was read ahead, and others come in its place.
-                slot::clear(slot);
-                let State { neighbours, tree, snapshot, .. } = state;
-                let ahead = neighbours.find(&link::process().store, (*tree, root), snapshot, &status);
-                if let Some(tuple) = ahead.or_raise() {
-                    slot::show(slot, (*rel).rd_id, tuple);
-                    if let Some(counts) = counts(rel) {
-                        counts.t_tuples_fetched += 1;
-                    }
-                    return true;
+            let State { neighbours, tree, snapshot, .. } = state;
+            if reads_ahead && neighbours.show(rel, (*tree, root), (snapshot, &status), slot) {
+                if let Some(counts) = counts(rel) {
+                    counts.t_tuples_fetched += 1;
                 }
+                return true;
             }
             if read::fetch(lsm, (state.tree, root), &state.snapshot, &status, &mut found).or_raise() {
                 let tid = Tid { root, number: found.number };

@@ -118,16 +118,11 @@ pub unsafe extern "C-unwind" fn tuple(
         if matches!(converted, Snapshot::At(_))
             && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
             && let Some(neighbours) = (*data.cast::<Fetch>()).neighbours(root)
+            && neighbours.show(rel, (tree, root), (&converted, &status), slot)
         {
-            // It may show a row that was read ahead, and others come in its place.
-            slot::clear(slot);
-            let found = neighbours.find(&link::process().store, (tree, root), &converted, &status);
-            if let Some(tuple) = found.or_raise() {
-                super::scan::count_block(rel);
-                slot::show(slot, (*rel).rd_id, tuple);
-                *tid = (*slot).tts_tid;
-                return true;
-            }
+            super::scan::count_block(rel);
+            *tid = (*slot).tts_tid;
+            return true;
         }
         let there = match converted {
             Snapshot::Dirty => {

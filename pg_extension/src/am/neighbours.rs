@@ -4,6 +4,7 @@
 //! A scan that is begun with a snapshot of one moment shows each row as a single read with the same snapshot does. A row that the
 //! scan does not have may still be asked for by itself, which also says why it is not there.
 
+use pgrx::pg_sys::{self, TupleTableSlot};
 use ssd_engine::Result;
 use ssd_engine::base::ids::TreeId;
 use ssd_engine::lsm::merge::Direction;
@@ -13,6 +14,9 @@ use ssd_engine::mvcc::snapshot::Snapshot;
 use ssd_engine::mvcc::status::TxnStatus;
 
 use super::ahead::{Ahead, Tuple};
+use super::slot;
+use crate::error::OrRaise;
+use crate::link;
 use crate::ops::tid::Root;
 
 /// So many rows in order make it likely that more will follow.
@@ -86,7 +90,7 @@ impl Neighbours {
     ///
     /// # Errors
     /// I/O, corruption.
-    pub fn find(
+    fn find(
         &mut self,
         store: &RowStore,
         (tree, root): (TreeId, Root),
@@ -120,6 +124,28 @@ impl Neighbours {
             (self.scan, self.run) = (None, 0);
         }
         Ok(None)
+    }
+
+    /// Shows that row in `slot`, if it is one of those read ahead; whether it was.
+    ///
+    /// # Safety
+    /// `slot` is a live slot of ours with the row type of `rel`, and shows something else before this is dropped.
+    pub unsafe fn show(
+        &mut self,
+        rel: pg_sys::Relation,
+        place: (TreeId, Root),
+        (snapshot, status): (&Snapshot, &dyn TxnStatus),
+        slot: *mut TupleTableSlot,
+    ) -> bool {
+        // SAFETY: the caller's promise. The slot may show a row that was read ahead, and others come in its place.
+        unsafe {
+            slot::clear(slot);
+            let found = self.find(&link::process().store, place, snapshot, status).or_raise();
+            if let Some(tuple) = found {
+                slot::show(slot, (*rel).rd_id, tuple);
+            }
+            found.is_some()
+        }
     }
 
     /// Starts over.

@@ -32,6 +32,7 @@ use parallel::Chunks;
 
 /// No block that there is.
 const NO_BLOCK: pg_sys::BlockIdData = pg_sys::BlockIdData { bi_hi: u16::MAX, bi_lo: u16::MAX };
+
 /// Our scan.
 #[repr(C)]
 pub struct Scan {
@@ -63,10 +64,10 @@ pub struct State {
     chunks: Chunks,
     /// For scans by block: what is still to be returned of it.
     pub pending: Vec<Root>,
-    /// Reads ahead where they lie side by side.
-    pub neighbours: Neighbours,
     /// Position in `pending`.
     pub at: usize,
+    /// Reads ahead where rows of `pending` lie side by side.
+    pub neighbours: Neighbours,
     /// The block that a sample scan is at; the first one of those that a parallel scan is at.
     pub block: Option<u32>,
     /// Blocks of the table at its start.

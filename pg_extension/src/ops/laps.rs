@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use ssd_engine::Result;
 use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::lsm::Lsm;
-use ssd_engine::mvcc::status::{TxnState, TxnStatus};
+use ssd_engine::mvcc::status::TxnStatus;
 
-use super::read::{is_live, walk};
+use super::read::{is_live, is_settled, walk};
 use super::tid::{NUMBER_MAX, Tid};
 
 /// The last number of the lower half, which also has 0.
@@ -52,12 +52,7 @@ pub fn may_go_on(
             return Ok(ControlFlow::Break(()));
         }
         // What is older than this is nobody's any more.
-        let is_settled = match version.stamp {
-            None => true,
-            Some(stamp) => {
-                !status.is_own(stamp.txn) && status.state(stamp.txn)? == TxnState::Committed && seen_by_all(stamp.txn)
-            }
-        };
+        let is_settled = is_settled(version, status, seen_by_all)?;
         Ok(if is_settled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(is_free)

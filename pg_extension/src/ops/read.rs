@@ -172,6 +172,19 @@ pub fn fetch_dirty(
     Ok(None)
 }
 
+/// Whether everybody sees what a version says; `seen_by_all` is asked about its writer when that has committed.
+///
+/// # Errors
+/// As the status'.
+pub fn is_settled(
+    version: &RowVersion<'_>,
+    status: &dyn TxnStatus,
+    seen_by_all: &dyn Fn(TxnId) -> bool,
+) -> Result<bool> {
+    let Some(Stamp { txn, .. }) = version.stamp else { return Ok(true) };
+    Ok(!status.is_own(txn) && status.state(txn)? == TxnState::Committed && seen_by_all(txn))
+}
+
 /// Whether the version of the row at `root` with one number is not older than that with another; also when there is neither.
 ///
 /// # Errors
@@ -252,12 +265,7 @@ pub fn may_be_seen(
         if !is_live(version, status)? {
             return Ok(ControlFlow::Continue(()));
         }
-        seen = version.kind.is_row()
-            || match version.stamp {
-                None => false,
-                Some(stamp) if status.is_own(stamp.txn) => true,
-                Some(stamp) => status.state(stamp.txn)? != TxnState::Committed || !seen_by_all(stamp.txn),
-            };
+        seen = version.kind.is_row() || !is_settled(version, status, seen_by_all)?;
         Ok(ControlFlow::Break(()))
     })?;
     Ok(seen)

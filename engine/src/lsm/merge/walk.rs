@@ -6,6 +6,7 @@ use super::ReadContext;
 use crate::base::key::{Trailer, compare};
 use crate::error::Result;
 use crate::lsm::memtable::Memtable;
+use crate::lsm::scan::Follows;
 use crate::mem::skiplist::Iter;
 use crate::sst::iter::SstIter;
 
@@ -50,7 +51,7 @@ pub(super) fn walk_newest(
     iter: &mut Iter<'_>,
     (mut limit, to): (Limit<'_>, Option<&[u8]>),
     is_alone: &mut bool,
-    follows: fn(&[u8], &[u8]) -> bool,
+    follows: Follows,
     mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
 ) -> End {
     loop {

@@ -18,17 +18,16 @@ pub enum Choice {
     RowAndOlder,
 }
 
+/// See [`Chooser::FOLLOWS`].
+pub type Follows = fn(&[u8], &[u8]) -> bool;
+
 /// Says which versions of a key a scan returns.
 pub trait Chooser {
     /// Whether it keeps a copy of each row that it chooses, so that the scan makes none.
     const KEEPS: bool = false;
-
-    /// Whether no key can lie between the full keys `key` and `next`; `key` may also be where a range of keys begins. A walk over hot
+    /// Says whether no key can lie between two full keys, of which the first may also be where a range of keys begins. A walk over hot
     /// rows is far cheaper where that is known.
-    fn follows(key: &[u8], next: &[u8]) -> bool {
-        let _ = (key, next);
-        false
-    }
+    const FOLLOWS: Option<Follows> = None;
 
     /// Judges the next version of `key`, from the newest on; `first` of its key. Nothing that was deleted is asked about.
     ///

@@ -8,7 +8,7 @@ use crate::Engine;
 use crate::env::memory::MemoryEnv;
 use crate::lsm::merge::Direction;
 use crate::lsm::row_host::{RowHost, TreeKind, ValueRule, ValueVerdict};
-use crate::lsm::scan::Scan;
+use crate::lsm::scan::{Follows, Scan};
 use crate::mvcc::garbage::{Horizon, RowRule, RowVerdict};
 use crate::mvcc::latch::ProcessLatches;
 use crate::mvcc::row_scan::{KeyRange, RowSink, ScannedRow};
@@ -202,14 +202,16 @@ impl RowSink for Rows {
         Ok(())
     }
 
-    // All keys of a test are as long as each other.
-    fn follows(key: &[u8], next: &[u8]) -> bool {
-        if next.len() == key.len() + 2 {
-            return next.starts_with(key) && next.ends_with(&[0, 0]);
-        }
-        let parts = key.split_last().zip(next.split_last());
-        parts.is_some_and(|((a, before), (b, same))| before == same && a.checked_add(1) == Some(*b))
+    const FOLLOWS: Option<Follows> = Some(follows);
+}
+
+// All keys of a test are as long as each other.
+fn follows(key: &[u8], next: &[u8]) -> bool {
+    if next.len() == key.len() + 2 {
+        return next.starts_with(key) && next.ends_with(&[0, 0]);
     }
+    let parts = key.split_last().zip(next.split_last());
+    parts.is_some_and(|((a, before), (b, same))| before == same && a.checked_add(1) == Some(*b))
 }
 
 /// Keys of a tree that have an entry which is not deleted.
