@@ -1,4 +1,4 @@
-//! A load by fio, with io_uring and direct I/O, where fio is installed.
+//! A load by fio, with direct I/O and as many jobs and reads in flight as ours, where fio is installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,7 +29,9 @@ pub fn run(path: &Path, load: &Load) -> Result<Measured> {
     command.args(["--name=io-bench", "--direct=1", "--time_based", "--output-format=json", "--norandommap"]);
     command.arg(format!("--filename={}", path.display())).arg(format!("--rw={rw}"));
     command.arg(format!("--bs={}", load.block)).arg(format!("--size={}", load.file_bytes));
-    command.arg(format!("--iodepth={}", load.depth)).arg(format!("--runtime={}ms", (load.seconds * 1e3).round()));
+    let (jobs, depth) = jobs_and_depth(load);
+    command.arg(format!("--numjobs={jobs}")).arg("--group_reporting").arg(format!("--iodepth={depth}"));
+    command.arg(format!("--runtime={}ms", (load.seconds * 1e3).round()));
     if load.pattern == Pattern::SyncedWrite {
         command.args(["--ioengine=psync", "--fdatasync=1"]);
     } else {
@@ -39,11 +41,19 @@ pub fn run(path: &Path, load: &Load) -> Result<Measured> {
     if !output.status.success() {
         return Err(format!("fio: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
     }
-    parse(&String::from_utf8_lossy(&output.stdout), if rw == "write" { "write" } else { "read" })
+    parse(&String::from_utf8_lossy(&output.stdout), if rw == "write" { "write" } else { "read" }, jobs)
 }
 
-/// The figures of the first job in fio's report.
-fn parse(report: &str, side: &str) -> Result<Measured> {
+/// Threads with a read each are as many jobs; all other loads are one thread with a queue.
+fn jobs_and_depth(load: &Load) -> (usize, usize) {
+    match load.pattern {
+        Pattern::TreeGet => (load.depth, 1),
+        _ => (1, load.depth),
+    }
+}
+
+/// The figures of the group of `jobs` jobs in fio's report.
+fn parse(report: &str, side: &str, jobs: usize) -> Result<Measured> {
     // fio may print a note before the report.
     let json = report.find('{').map_or("", |at| &report[at..]);
     let report: Value = serde_json::from_str(json)?;
@@ -52,7 +62,8 @@ fn parse(report: &str, side: &str) -> Result<Measured> {
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     let percentile = |name: &str| number(&figures["clat_ns"]["percentile"][name]) / 1e3;
     let seconds = number(&figures["runtime"]) / 1e3;
-    let share = number(&job["usr_cpu"]) + number(&job["sys_cpu"]);
+    // Of a group, fio reports the mean share of its jobs.
+    let share = (number(&job["usr_cpu"]) + number(&job["sys_cpu"])) * jobs as f64;
     Ok(Measured {
         ops: figures["total_ios"].as_u64().ok_or("fio's report has no total_ios")?,
         seconds,
@@ -75,10 +86,11 @@ mod tests {
         let report = r#"note
 {"jobs": [{"usr_cpu": 10.0, "sys_cpu": 15.0, "read": {"total_ios": 500, "runtime": 2000,
   "clat_ns": {"max": 9000, "percentile": {"50.000000": 1000, "99.000000": 5000}}}}]}"#;
-        let measured = parse(report, "read").unwrap();
+        let measured = parse(report, "read", 1).unwrap();
         assert_eq!(measured.ops, 500);
         assert!((measured.ops_per_second() - 250.0).abs() < 1e-9 && (measured.p50_us - 1.0).abs() < 1e-9);
         assert!((measured.cpu_seconds - 0.5).abs() < 1e-9);
-        assert!(parse("{}", "read").is_err() && parse("", "read").is_err());
+        assert!((parse(report, "read", 8).unwrap().cpu_seconds - 4.0).abs() < 1e-9);
+        assert!(parse("{}", "read", 1).is_err() && parse("", "read", 1).is_err());
     }
 }
