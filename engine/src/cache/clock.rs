@@ -7,8 +7,8 @@
 //! directly.
 
 use super::BlockKind;
-use super::stats::thread_hint;
 use crate::mem::frames::{Frames, Owned, State, Visit};
+use crate::mem::process::thread_hint;
 use crate::mem::region::{Layout, Part, Region};
 use crate::mem::slice::SharedSlice;
 use crate::mem::sync::{AtomicU32, AtomicU64, Ordering};

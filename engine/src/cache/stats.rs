@@ -3,11 +3,10 @@
 //! Each thread adds to one of [`CELLS`] cells, chosen once in its life, so that a hit does not fetch a cache line which all
 //! threads write. Reading sums the cells up: exact when nothing runs, otherwise a moment's blur.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::BlockKind;
-use crate::mem::process::current_pid;
+use crate::mem::process::thread_hint;
 use crate::mem::region::{Layout, Part, Region};
 use crate::mem::slice::SharedSlice;
 use crate::shared_struct;
@@ -120,22 +119,4 @@ impl Counters {
         };
         CacheStats { data: of(BlockKind::Data), index: of(BlockKind::Index), filter: of(BlockKind::Filter) }
     }
-}
-
-/// A number that stays with this thread and differs between the threads of a process, and mostly between processes.
-#[inline]
-pub(super) fn thread_hint() -> u32 {
-    static THREADS: AtomicU32 = AtomicU32::new(0);
-    const UNSET: u32 = u32::MAX;
-    thread_local! {
-        static HINT: Cell<u32> = const { Cell::new(UNSET) };
-    }
-    HINT.with(|hint| match hint.get() {
-        UNSET => {
-            let number = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_add(current_pid());
-            hint.set(number % UNSET);
-            number % UNSET
-        }
-        number => number,
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::mem::process::thread_hint;
 use crate::shared_struct;
 
 macro_rules! counters {
@@ -72,20 +73,11 @@ shared_struct! {
     }
 }
 
-thread_local! {
-    static SHARD: u8 = const { 0 };
-}
-
-/// This thread's shard: the address of a thread-local differs between threads.
-fn shard() -> usize {
-    SHARD.with(|line| (std::ptr::from_ref(line).addr() >> 12) % SHARDS)
-}
-
 impl Stats {
     /// Adds `by` to `counter`.
     #[inline]
     pub fn add(&self, counter: Counter, by: u64) {
-        self.shards[shard()][counter as usize].fetch_add(by, Ordering::Relaxed);
+        self.shards[thread_hint() as usize % SHARDS][counter as usize].fetch_add(by, Ordering::Relaxed);
     }
 
     /// The counter's value.

@@ -4,6 +4,7 @@
 //! already belongs to somebody else counts as alive, so death must be looked for well within one turn of the id space.
 #![expect(unsafe_code, reason = "system calls on processes")]
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bits that hold every process id: Linux never goes beyond 2²² − 1, macOS stays below 100 000.
@@ -40,6 +41,26 @@ fn ask_pid() -> u32 {
         PID.store(pid, Ordering::Relaxed);
     }
     pid
+}
+
+/// A number that stays with this thread and differs between the threads of a process, and mostly between processes: for whoever
+/// spreads what threads would share. A process should not ask before it forks: its children would have its number.
+#[inline]
+#[must_use]
+pub fn thread_hint() -> u32 {
+    static THREADS: AtomicU32 = AtomicU32::new(0);
+    const UNSET: u32 = u32::MAX;
+    thread_local! {
+        static HINT: Cell<u32> = const { Cell::new(UNSET) };
+    }
+    HINT.with(|hint| match hint.get() {
+        UNSET => {
+            let number = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_add(current_pid());
+            hint.set(number % UNSET);
+            number % UNSET
+        }
+        number => number,
+    })
 }
 
 /// Whether process `pid` runs. One that has exited but was not waited for yet (a zombie) counts as dead.

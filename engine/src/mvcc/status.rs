@@ -27,6 +27,14 @@ pub trait TxnStatus {
     /// I/O, corruption: what is written down of ended transactions could not be read.
     fn state(&self, txn: TxnId) -> Result<TxnState>;
 
+    /// How `txn` has ended, which had ended when the reader's snapshot was taken: a host need not look who runs.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    fn end(&self, txn: TxnId) -> Result<TxnState> {
+        self.state(txn)
+    }
+
     /// Whether `txn` ran when `snapshot` was taken (or began later). Hosts whose snapshots leave out savepoints' ids map
     /// them to their transaction first.
     fn ran_at(&self, txn: TxnId, snapshot: &TxnSnapshot) -> bool {

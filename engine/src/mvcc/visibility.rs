@@ -81,7 +81,7 @@ pub fn time_at(stamp: Option<Stamp>, snapshot: &TxnSnapshot, status: &(impl TxnS
             TxnState::Aborted => Time::Aborted,
         });
     }
-    Ok(match status.state(txn)? {
+    Ok(match status.end(txn)? {
         TxnState::Committed => Time::Before,
         TxnState::Aborted => Time::Aborted,
         // It had ended by the snapshot's account: a host that still reports it running is about to say so.
