@@ -14,6 +14,7 @@ pub mod identity;
 pub mod index_build;
 pub mod index_fetch;
 pub mod insert;
+pub mod last;
 pub mod lock;
 pub mod modify;
 pub mod neighbours;

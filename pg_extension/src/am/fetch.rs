@@ -6,6 +6,7 @@ use ssd_engine::base::ids::TxnId;
 use ssd_engine::format::row_version::Stamp;
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::last;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
@@ -85,7 +86,7 @@ pub unsafe extern "C-unwind" fn row_version(
         let mut found = Found::default();
         let status = Status::new(snapshot);
         let there = match convert(snapshot) {
-            Snapshot::Any => read::fetch_exact(lsm, tree, tid, &status, &mut found).or_raise(),
+            Snapshot::Any => last::exact(tree, tid, &status).map(|kept| found = kept).is_some(),
             Snapshot::Dirty => read::fetch_dirty(lsm, (tree, tid.root), &status, &mut found).or_raise().is_some(),
             other => read::fetch(lsm, (tree, tid.root), &other, &status, &mut found).or_raise(),
         };
@@ -94,6 +95,7 @@ pub unsafe extern "C-unwind" fn row_version(
         }
         note_read(rel, snapshot, tid, &found);
         slot::store_found(slot, (*rel).rd_id, tid.root, &found);
+        last::keep(tree, tid.root, found);
         true
     }
 }

@@ -4,13 +4,14 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexFetchTableData, ItemPointer, TupleTableSlot};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::last;
 use super::neighbours::{self, Neighbours};
 use super::owned::own;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
 use crate::link;
-use crate::ops::read::{self, Found};
+use crate::ops::read;
 use crate::ops::tid::{Root, Tid};
 use crate::xact::ids::{narrow, widen};
 use crate::xact::snapshot::convert;
@@ -112,7 +113,7 @@ pub unsafe extern "C-unwind" fn tuple(
         }
         let Some(Tid { root, .. }) = Tid::decode(&*tid) else { return false };
         let (lsm, tree, status) = (link::lsm(), tree_of(rel), Status::new(snapshot));
-        let mut found = Found::default();
+        let mut found = last::room();
         let converted = convert(snapshot);
         // Serializable transactions lock each version before they look at it.
         if matches!(converted, Snapshot::At(_))
@@ -147,6 +148,7 @@ pub unsafe extern "C-unwind" fn tuple(
         let place = Tid { root, number: found.number };
         super::fetch::note_read(rel, snapshot, place, &found);
         slot::store_found(slot, (*rel).rd_id, root, &found);
+        last::keep(tree, root, found);
         *tid = place.encode();
         true
     }

@@ -13,6 +13,7 @@ use super::columns;
 use super::fetch;
 use super::identity;
 use super::insert::{has_external, prepare, wants_toast};
+use super::last;
 use super::relation::{is_logged, tree_of};
 use super::wait::Queue;
 use crate::error::OrRaise;
@@ -194,8 +195,9 @@ pub unsafe extern "C-unwind" fn delete(
         let full = place.root.full_key(tree);
         // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
         let mut kept = None;
-        let mut before = Found::default();
-        if identity::is_decodable(rel) && read::fetch_exact(lsm, tree, place, &status, &mut before).or_raise() {
+        if identity::is_decodable(rel)
+            && let Some(before) = last::exact(tree, place, &status)
+        {
             let old = columns::heap_tuple(rel, place, &before.row);
             kept = Some(identity::of_deleted(rel, old));
             pg_sys::heap_freetuple(old);
@@ -264,10 +266,7 @@ pub unsafe extern "C-unwind" fn update(
         let (tree, logged) = (tree_of(rel), is_logged(rel));
         let (status, stamp) = (Status::now(), stamp(cid));
         check_conflict_in(rel, place);
-        let mut before = Found::default();
-        if !read::fetch_exact(lsm, tree, place, &status, &mut before).or_raise() {
-            return TM_Result::TM_Invisible;
-        }
+        let Some(before) = last::exact(tree, place, &status) else { return TM_Result::TM_Invisible };
         let old = columns::heap_tuple(rel, place, &before.row);
         let changed = columns::changed(rel, old, slot);
         let (mode, server_mode) = modes_of_update(changed.key);

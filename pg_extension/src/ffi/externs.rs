@@ -78,6 +78,8 @@ unsafe extern "C-unwind" {
     pub fn GetNextLocalTransactionId() -> u32;
     /// Looks through arrays of this process.
     pub fn TransactionIdIsCurrentTransactionId(xid: TransactionId) -> bool;
+    /// Reads a counter, unless the command is to be `used`.
+    pub fn GetCurrentCommandId(used: bool) -> u32;
     /// Inside a critical section every error is a panic of the server.
     pub fn XLogInsert(rmid: u8, info: u8) -> XLogRecPtr;
     /// A lock that must be free or will be; raises only when too many are held (200), which this library never comes near.

@@ -117,7 +117,15 @@ pub fn fetch(
 /// # Errors
 /// As the status'.
 pub fn is_live(version: &RowVersion<'_>, status: &dyn TxnStatus) -> Result<bool> {
-    let Some(stamp) = version.stamp else { return Ok(true) };
+    is_live_stamp(version.stamp, status)
+}
+
+/// Whether what `stamp` says was not rolled back.
+///
+/// # Errors
+/// As the status'.
+pub fn is_live_stamp(stamp: Option<Stamp>, status: &dyn TxnStatus) -> Result<bool> {
+    let Some(stamp) = stamp else { return Ok(true) };
     Ok(status.is_own(stamp.txn) || status.state(stamp.txn)? != TxnState::Aborted)
 }
 

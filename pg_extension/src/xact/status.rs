@@ -45,27 +45,43 @@ impl Status {
 
 /// The state of somebody else's transaction, or of one of this one's that was rolled back.
 pub(crate) fn state_of(txn: TxnId) -> TxnState {
-    let at = txn.0 as usize % REMEMBERED;
-    let known = ENDED.with_borrow(|ended| ended[at]);
+    // SAFETY: guarded.
+    remembered(txn).unwrap_or_else(|| match unsafe { pg_sys::TransactionIdIsInProgress(narrow(txn)) } {
+        true => TxnState::InProgress,
+        false => ask_end(txn),
+    })
+}
+
+/// How a transaction has ended, when this process knows or the server has forgotten it.
+fn remembered(txn: TxnId) -> Option<TxnState> {
+    let known = ENDED.with_borrow(|ended| ended[txn.0 as usize % REMEMBERED]);
     if known & !COMMITTED == txn.0 {
-        return if known & COMMITTED == 0 { TxnState::Aborted } else { TxnState::Committed };
+        return Some(end_of(known & COMMITTED != 0));
     }
-    let xid = narrow(txn);
-    if aborted::is_forgotten(txn) {
-        let noted = aborted::was_noted(txn).or_raise();
-        ENDED.with_borrow_mut(|ended| ended[at] = txn.0 | if noted { 0 } else { COMMITTED });
-        return if noted { TxnState::Aborted } else { TxnState::Committed };
-    }
+    aborted::is_forgotten(txn).then(|| {
+        let committed = !aborted::was_noted(txn).or_raise();
+        remember(txn, committed);
+        end_of(committed)
+    })
+}
+
+/// How a transaction has ended that does not run any more, by the server's account.
+fn ask_end(txn: TxnId) -> TxnState {
     // SAFETY: guarded.
-    if unsafe { pg_sys::TransactionIdIsInProgress(xid) } {
-        return TxnState::InProgress;
-    }
-    // SAFETY: guarded.
-    let committed = unsafe { pg_sys::TransactionIdDidCommit(xid) };
+    let committed = unsafe { pg_sys::TransactionIdDidCommit(narrow(txn)) };
     // SAFETY: set at start.
     if !unsafe { externs::RecoveryInProgress() } {
-        ENDED.with_borrow_mut(|ended| ended[at] = txn.0 | if committed { COMMITTED } else { 0 });
+        remember(txn, committed);
     }
+    end_of(committed)
+}
+
+fn remember(txn: TxnId, committed: bool) {
+    let word = txn.0 | if committed { COMMITTED } else { 0 };
+    ENDED.with_borrow_mut(|ended| ended[txn.0 as usize % REMEMBERED] = word);
+}
+
+const fn end_of(committed: bool) -> TxnState {
     if committed { TxnState::Committed } else { TxnState::Aborted }
 }
 
@@ -79,6 +95,13 @@ impl TxnStatus for Status {
     #[inline]
     fn state(&self, txn: TxnId) -> Result<TxnState> {
         Ok(state_of(txn))
+    }
+
+    fn end(&self, txn: TxnId) -> Result<TxnState> {
+        if self.snapshot.is_null() {
+            return self.state(txn);
+        }
+        Ok(remembered(txn).unwrap_or_else(|| ask_end(txn)))
     }
 
     fn ran_at(&self, txn: TxnId, snapshot: &TxnSnapshot) -> bool {
