@@ -34,6 +34,8 @@ pub enum ConflictKind {
     Deadlock,
     /// A lock was not had in time (55P03).
     LockTimeout,
+    /// A statement took longer than it may (57014).
+    StatementTimeout,
     /// Somebody else is working on the very thing (55006).
     InUse,
 }

@@ -110,6 +110,43 @@ fn waiters_go_on_when_the_holder_ends() {
 }
 
 #[test]
+fn a_statement_ends_when_its_time_is_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let tree = engine.row_tree("t").unwrap();
+    engine.transact(Isolation::ReadCommitted, Durability::Process, |txn| txn.put(&tree, b"free", b"")).unwrap();
+    let mut holder = engine.begin(Isolation::ReadCommitted).unwrap();
+    holder.put(&tree, b"held", b"").unwrap();
+    holder.lock_tree(&tree, LockMode::Share).unwrap();
+    let kind_of = |error: ssd_engine::Error| (error.class(), error.conflict_kind());
+    let out_of_time = (Class::Conflict, Some(ConflictKind::StatementTimeout));
+    let begin = |lock_timeout, statement_timeout| {
+        let options = TransactionOptions { lock_timeout, statement_timeout, ..TransactionOptions::default() };
+        engine.begin_with(options).unwrap()
+    };
+    let (short, long) = (Some(Duration::from_millis(1)), Some(Duration::from_secs(600)));
+
+    // The wait for a row, and for a tree; whichever limit is lower says so.
+    assert_eq!(kind_of(begin(long, short).put(&tree, b"held", b"x").unwrap_err()), out_of_time);
+    assert_eq!(kind_of(begin(None, short).lock_tree(&tree, LockMode::RowExclusive).unwrap_err()), out_of_time);
+    let error = begin(short, long).put(&tree, b"held", b"x").unwrap_err();
+    assert_eq!(kind_of(error), (Class::Conflict, Some(ConflictKind::LockTimeout)));
+
+    // A call has all of the time, calls of one statement share it; a failed one goes on after its savepoint.
+    let mut txn = begin(None, Some(Duration::ZERO));
+    txn.put(&tree, b"free", b"1").unwrap();
+    txn.put(&tree, b"free", b"2").unwrap();
+    let savepoint = txn.savepoint().unwrap();
+    txn.begin_statement();
+    assert_eq!(kind_of(txn.put(&tree, b"free", b"3").unwrap_err()), out_of_time);
+    assert_eq!(txn.get(&tree, b"free").unwrap_err().class(), Class::Usage, "the transaction has failed");
+    txn.rollback_to(savepoint).unwrap();
+    txn.end_statement();
+    assert_eq!(txn.get(&tree, b"free").unwrap().unwrap(), b"2");
+    assert_eq!(kind_of(txn.scan::<&[u8]>(&tree, ..).unwrap().next_row().unwrap_err()), out_of_time);
+}
+
+#[test]
 fn one_of_a_deadlock_fails_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());

@@ -25,9 +25,11 @@ use crate::mvcc::snapshot::Snapshot;
 use crate::mvcc::txn::{ActiveSnapshot, Isolation, LockMode, LockObject, Savepoint, Txn};
 use crate::options::Durability;
 
+mod patience;
 mod scan;
 
-pub use scan::TransactionScan;
+use self::patience::Patience;
+pub use self::scan::TransactionScan;
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,6 +40,9 @@ pub struct TransactionOptions {
     pub read_only: bool,
     /// How long it waits for a row or a lock before it fails; `None`: as long as it takes.
     pub lock_timeout: Option<Duration>,
+    /// How long a statement may take before it fails; `None`: as long as it takes. A call is a statement, a scan until it is
+    /// dropped, and all calls between [`Transaction::begin_statement`] and [`Transaction::end_statement`] are one.
+    pub statement_timeout: Option<Duration>,
 }
 
 /// A transaction. It belongs to one thread at a time; dropped without [`commit`](Self::commit), it rolls back.
@@ -61,7 +66,7 @@ pub struct Transaction {
     core: Arc<Core>,
     shared: Arc<Transactions>,
     txn: Txn,
-    lock_timeout: Option<Duration>,
+    patience: Patience,
     failed: bool,
     /// For a prepare: what would have to be locked again.
     row_locks: Vec<HeldLock>,
@@ -79,17 +84,19 @@ enum Write<'a> {
 
 impl Transaction {
     pub(crate) fn begin(core: &Arc<Core>, options: TransactionOptions) -> Result<Self> {
-        let TransactionOptions { isolation, read_only, lock_timeout } = options;
+        let TransactionOptions { isolation, read_only, lock_timeout, statement_timeout } = options;
         let (core, shared) = (Arc::clone(core), Arc::clone(core.transactions()?));
         let txn = shared.manager.begin(isolation, read_only);
-        Ok(Self { core, shared, txn, lock_timeout, failed: false, row_locks: Vec::new() })
+        let patience = Patience::new(lock_timeout, statement_timeout);
+        Ok(Self { core, shared, txn, patience, failed: false, row_locks: Vec::new() })
     }
 
     fn rows(&self) -> &RowStore {
         &self.shared.rows
     }
 
-    fn check_usable(&self, tree: &RowTree) -> Result<()> {
+    /// A call about `tree` begins.
+    fn begin_call(&mut self, tree: &RowTree) -> Result<()> {
         if self.failed {
             return Err(failed());
         }
@@ -99,7 +106,20 @@ impl Transaction {
                 "Open the tree in the engine that began the transaction.",
             ));
         }
-        self.txn.record().check_active()
+        self.txn.record().check_active()?;
+        let begun = self.patience.call(&*self.core.lsm.env);
+        self.noted(begun)
+    }
+
+    /// Begins a statement of several calls, which together may take as long as
+    /// [`statement_timeout`](TransactionOptions::statement_timeout) says. Ends the one before.
+    pub fn begin_statement(&mut self) {
+        self.patience.open(&*self.core.lsm.env);
+    }
+
+    /// Ends the statement: each call is one of its own again.
+    pub const fn end_statement(&mut self) {
+        self.patience.close();
     }
 
     /// Fails the transaction when what it did ended in a conflict.
@@ -126,7 +146,7 @@ impl Transaction {
     /// # Errors
     /// Conflict (serializable only), I/O, corruption; usage when the transaction has failed.
     pub fn get(&mut self, tree: &RowTree, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.check_usable(tree)?;
+        self.begin_call(tree)?;
         let result = self.get_row(tree, key);
         self.noted(result)
     }
@@ -167,7 +187,7 @@ impl Transaction {
     }
 
     fn write(&mut self, tree: &RowTree, key: &[u8], write: &Write<'_>) -> Result<bool> {
-        self.check_usable(tree)?;
+        self.begin_call(tree)?;
         crate::db::batch::check_lengths(key, write.value())?;
         let result = self.write_row(tree, key, write);
         self.noted(result)
@@ -228,7 +248,8 @@ impl Transaction {
     }
 
     fn wait_for(&self, by: TxnId, key: &[u8]) -> Result<()> {
-        Ok(self.txn.wait_for(&[by], &Txn::row_text(key), self.lock_timeout)?)
+        let wait = |timeout| self.txn.wait_for(&[by], &Txn::row_text(key), timeout);
+        self.patience.wait(&*self.core.lsm.env, wait)
     }
 
     /// Locks the row under `key` until the transaction ends (or rolls back to a savepoint from before); whether there is one.
@@ -236,7 +257,7 @@ impl Transaction {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn lock(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<bool> {
-        self.check_usable(tree)?;
+        self.begin_call(tree)?;
         let result = self.lock_row(tree, key, mode, None);
         self.noted(result)
     }
@@ -262,7 +283,7 @@ impl Transaction {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn get_locked(&mut self, tree: &RowTree, key: &[u8], mode: Mode) -> Result<Option<Vec<u8>>> {
-        self.check_usable(tree)?;
+        self.begin_call(tree)?;
         let mut row = Row::default();
         let result = self.lock_row(tree, key, mode, Some(&mut row));
         if !self.noted(result)? {
@@ -316,8 +337,9 @@ impl Transaction {
     /// # Errors
     /// Conflict: a deadlock, or a time-out. Usage, closed.
     pub fn lock_tree(&mut self, tree: &RowTree, mode: LockMode) -> Result<()> {
-        self.check_usable(tree)?;
-        let result = self.txn.lock_table(LockObject(tree.id.0), mode, self.lock_timeout).map_err(Error::from);
+        self.begin_call(tree)?;
+        let Self { core, txn, patience, .. } = self;
+        let result = patience.wait(&*core.lsm.env, |timeout| txn.lock_table(LockObject(tree.id.0), mode, timeout));
         self.noted(result)
     }
 

@@ -12,7 +12,7 @@ use crate::rng::Rng;
 /// Options of a transaction that never waits.
 #[must_use]
 pub const fn unwaiting(isolation: Isolation, read_only: bool) -> TransactionOptions {
-    TransactionOptions { isolation, read_only, lock_timeout: Some(Duration::ZERO) }
+    TransactionOptions { isolation, read_only, lock_timeout: Some(Duration::ZERO), statement_timeout: None }
 }
 
 /// Why the engine refused; nothing when the error is of another kind.

@@ -10,12 +10,17 @@ use crate::lsm::merge::Direction;
 use crate::mvcc::row_scan::{KeyRange, RowScan};
 use crate::mvcc::txn::ActiveSnapshot;
 
+/// Rows between two looks at the clock, where the statement's time is limited.
+const ROWS_UNCHECKED: u64 = 64;
+
 /// Rows of one tree, as pairs of key and value.
 pub struct TransactionScan<'t> {
     txn: &'t mut Transaction,
     scan: RowScan,
     /// Writers that the last step passed over.
     passed: Vec<TxnId>,
+    /// Rows that were returned.
+    rows: u64,
     /// Keeps what the scan sees from being collected.
     _held: Option<ActiveSnapshot>,
 }
@@ -24,9 +29,14 @@ impl TransactionScan<'_> {
     /// The next row, without a copy; `None` at the end.
     ///
     /// # Errors
-    /// Conflict (serializable only), I/O, corruption.
+    /// Conflict (serializable, or a statement that takes too long), I/O, corruption.
     pub fn next_row(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        let Self { txn, scan, passed, .. } = self;
+        let Self { txn, scan, passed, rows, .. } = self;
+        if rows.is_multiple_of(ROWS_UNCHECKED) {
+            let goes_on = txn.patience.check(&*txn.core.lsm.env);
+            txn.noted(goes_on)?;
+        }
+        *rows += 1;
         let row = scan.next(&txn.txn, passed)?;
         let noted = passed.drain(..).try_for_each(|writer| txn.txn.on_read_newer(writer));
         txn.noted(noted)?;
@@ -69,7 +79,7 @@ impl Transaction {
         range: &impl RangeBounds<K>,
         direction: Direction,
     ) -> Result<TransactionScan<'_>> {
-        self.check_usable(tree)?;
+        self.begin_call(tree)?;
         // The successor of a key is the key with a zero byte behind it.
         let after = |key: &K| [key.as_ref(), &[0]].concat();
         let from = match range.start_bound() {
@@ -87,6 +97,6 @@ impl Transaction {
         self.noted(read)?;
         let range = KeyRange { from: from.as_deref(), to: to.as_deref() };
         let scan = self.rows().scan(tree.id, range, direction, snapshot)?;
-        Ok(TransactionScan { txn: self, scan, passed: Vec::new(), _held: held })
+        Ok(TransactionScan { txn: self, scan, passed: Vec::new(), rows: 0, _held: held })
     }
 }
