@@ -1,6 +1,6 @@
 //! The account that Postgres's servers run under: `postgres` when the caller is root (they refuse root), else the caller.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Failure, Result};
@@ -77,8 +77,7 @@ impl Account {
     /// # Errors
     /// When they cannot.
     pub fn must_enter(&self, dir: &Path) -> Result<()> {
-        let mut command = self.command(Path::new("/usr/bin/test"));
-        if program::output(command.arg("-x").arg(dir))?.status.success() {
+        if self.can_enter(dir)? {
             return Ok(());
         }
         let who = self.other.unwrap_or("the caller");
@@ -86,6 +85,31 @@ impl Account {
             "name a directory whose parents are open to it (such as one in /var/tmp), or run this as an ordinary user",
         ))
     }
+
+    fn can_enter(&self, dir: &Path) -> Result<bool> {
+        let mut command = self.command(Path::new("/usr/bin/test"));
+        Ok(program::output(command.arg("-x").arg(dir))?.status.success())
+    }
+
+    /// `dir`, an absolute path that nobody has named, or a place for it in /var/tmp where a parent is closed to this account, as root's
+    /// home is.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn reachable(&self, dir: &Path) -> Result<PathBuf> {
+        let parent = dir.ancestors().skip(1).find(|dir| dir.exists());
+        let is_open = parent.map_or(Ok(true), |parent| self.can_enter(parent))?;
+        Ok(if is_open { dir.to_owned() } else { stand_in(dir) })
+    }
+}
+
+/// The place in /var/tmp that stands for `dir`.
+fn stand_in(dir: &Path) -> PathBuf {
+    let names = dir.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_string_lossy()),
+        _ => None,
+    });
+    Path::new("/var/tmp").join(names.fold("ssdb".to_owned(), |joined, name| format!("{joined}-{name}")))
 }
 
 /// Whether the caller is root.
@@ -99,4 +123,17 @@ pub fn is_root() -> Result<bool> {
 /// The directory for sockets and other short-lived things of this process: its path must be short.
 pub fn short_dir(name: &str) -> PathBuf {
     PathBuf::from("/tmp").join(format!("ssdb-{name}-{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_parent_is_stood_in_for() {
+        assert_eq!(stand_in(Path::new("/root/project/demo-data")), Path::new("/var/tmp/ssdb-root-project-demo-data"));
+        let account = Account { other: None };
+        let open = std::env::temp_dir().join("not/there/yet");
+        assert_eq!(account.reachable(&open).unwrap(), open);
+    }
 }

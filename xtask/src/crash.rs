@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use ssd_pg_regress::account::Account;
 
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;
@@ -93,11 +94,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
     run::inherited(command)
 }
 
-/// The directory that was asked for, or the one that is called `name` under the target directory.
+/// The directory that was asked for, or the one for servers that is called `name` under the target directory.
 pub(crate) fn place(workspace: &Workspace, asked: Option<&Path>, name: &str) -> Result<String> {
     let dir = match asked {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
-        None => workspace.target_dir().join(name),
+        None => Account::find()?.reachable(&workspace.target_dir().join(name))?,
     };
     Ok(dir.to_string_lossy().into_owned())
 }

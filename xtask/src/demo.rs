@@ -20,9 +20,9 @@ pub(crate) struct Arguments {
     /// Use the tables of an earlier demo of the same scale instead of making them anew.
     #[arg(long)]
     keep: bool,
-    /// The directory of the private cluster.
-    #[arg(long, default_value = pg::DEFAULT_DATA, value_name = "DIR")]
-    data: PathBuf,
+    /// The directory of the private cluster [default: demo-data, or a place in /var/tmp where the servers may not come here].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 /// Runs the verb; `false` when some of the work failed.
@@ -35,7 +35,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
     }
     println!("Installing what is missing and building the extension.");
     pg::install(workspace, false, None)?;
-    let data = std::path::absolute(&arguments.data).map_err(|e| Failure::file(&arguments.data, "find", &e))?;
+    let data = pg::data_dir(arguments.data.as_deref())?;
     println!("\nStarting a private Postgres in {}.", data.display());
     pg::start(&data, pg::DEFAULT_PORT)?;
     println!("\nThe same work on heap tables and on ssdlsm tables, in turns.");

@@ -18,8 +18,8 @@ use crate::workspace::Workspace;
 
 pub(crate) use install::{has_extension_package, run as install};
 
-/// Where the private cluster is when nothing else is said.
-pub(crate) const DEFAULT_DATA: &str = "demo-data";
+/// Where the private cluster is when nothing else is said, and the servers may come here.
+const DEFAULT_DATA: &str = "demo-data";
 /// The number in the name of its socket when nothing else is said.
 pub(crate) const DEFAULT_PORT: u16 = 5433;
 
@@ -72,15 +72,14 @@ enum What {
 /// Where the private cluster is.
 #[derive(Args)]
 struct Place {
-    /// Its directory.
-    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
-    data: PathBuf,
+    /// Its directory [default: demo-data, or a place in /var/tmp where the servers may not come here].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 impl Place {
-    /// The whole path; a relative one is meant from where the caller is.
     fn path(&self) -> Result<PathBuf> {
-        std::path::absolute(&self.data).map_err(|e| Failure::file(&self.data, "find", &e))
+        data_dir(self.data.as_deref())
     }
 
     /// The cluster here.
@@ -186,8 +185,20 @@ fn address(cluster: &Cluster) -> String {
     format!("host={} port={} user={SUPERUSER} dbname=postgres", cluster.sockets().display(), cluster.port())
 }
 
+/// The directory of the private cluster: the one that was asked for (a relative path is meant from where the caller is), or the default.
+///
+/// # Errors
+/// When there is no account for servers.
+pub(crate) fn data_dir(asked: Option<&Path>) -> Result<PathBuf> {
+    let absolute = |dir: &Path| std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e));
+    match asked {
+        Some(dir) => absolute(dir),
+        None => Ok(Account::find()?.reachable(&absolute(Path::new(DEFAULT_DATA))?)?),
+    }
+}
+
 /// The option that names the cluster, when it is not the default one.
 pub(crate) fn data_option(data: &Path) -> String {
-    let is_default = std::path::absolute(DEFAULT_DATA).is_ok_and(|default| default == data);
+    let is_default = data_dir(None).is_ok_and(|default| default == data);
     if is_default { String::new() } else { format!(" --data {}", data.display()) }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask regress`: Postgres's suites, and our own, on heap or on the extension's tables.
 
 use clap::{Args, ValueEnum};
+use ssd_pg_regress::account::Account;
 use ssd_pg_regress::suite::{self, AccessMethod, Order, Suite};
 
 use crate::failure::{Failure, Result};
@@ -90,7 +91,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
     };
     let work = match &arguments.work {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
-        None => workspace.target_dir().join("pg_regress"),
+        None => Account::find()?.reachable(&workspace.target_dir().join("pg_regress"))?,
     };
     let count = suite::run(&Order {
         suites,

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ssd_bench::pg::tour::{Step, Tour};
 use ssd_bench::report::{self, DEMO, Report};
 use ssd_bench::{Result, command};
+use ssd_pg_regress::account::Account;
 use ssd_pg_regress::suite::AccessMethod;
 
 /// Does the same work on heap and on the extension's tables.
@@ -42,7 +43,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         data: std::path::absolute(&arguments.data)?,
         scale: arguments.scale.max(1),
         keep: arguments.keep,
-        scratch: results_dir.join("scratch"),
+        scratch: Account::find()?.reachable(&results_dir.join("scratch"))?,
     };
     let bar = ProgressBar::new(tour.steps() as u64);
     let style = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} {elapsed} {wide_msg}");
