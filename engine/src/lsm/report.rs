@@ -231,6 +231,31 @@ impl Lsm {
         Ok((share(meta.size), share(meta.entries)))
     }
 
+    /// Whether the first `keys` keys of `tree` in the active memtable, as far as there are so many, have `versions` versions there each:
+    /// scans of such a tree follow pointers from row to row. Looks at no more entries than that.
+    #[must_use]
+    pub fn begins_hot(&self, tree: TreeId, keys: u32, versions: u32) -> bool {
+        let prefix = full_key(tree, &[]);
+        let _pin = self.pin_reader();
+        let mut entry = self.memtables.get(self.memtable_list().active()).iter();
+        entry.seek(&prefix, Trailer::MAX);
+        let mut found = 0;
+        while found < keys && entry.valid() && entry.key().starts_with(&prefix) {
+            let key = entry.key();
+            for _ in 1..versions {
+                entry.next();
+                if !entry.valid() || entry.key() != key {
+                    return false;
+                }
+            }
+            while entry.valid() && entry.key() == key {
+                entry.pass_versions();
+            }
+            found += 1;
+        }
+        found > 0
+    }
+
     /// What of `tree` is in memtables. Visits its entries there.
     #[must_use]
     pub fn tree_in_memory(&self, tree: TreeId) -> TreePart {

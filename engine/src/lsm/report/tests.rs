@@ -58,6 +58,26 @@ fn memory_and_files_of_a_tree_are_told_apart() {
 }
 
 #[test]
+fn a_tree_is_hot_whose_first_keys_have_many_versions_in_memory() {
+    let engine = engine();
+    let (few, tree) = (engine.tree("few").unwrap(), engine.tree("hot").unwrap());
+    few.put(b"a", b"1").unwrap();
+    for version in 0..8u8 {
+        assert!(!engine.lsm().begins_hot(tree.id(), 2, 8), "{version} versions");
+        for key in [b"a", b"b", b"c"] {
+            tree.put(key, &[version]).unwrap();
+        }
+    }
+    tree.put(b"d", b"once").unwrap();
+    let is_hot = |keys, versions| engine.lsm().begins_hot(tree.id(), keys, versions);
+    assert!(is_hot(2, 8) && is_hot(3, 8) && is_hot(4, 1));
+    assert!(!is_hot(4, 8) && !is_hot(2, 9), "the fourth key has one, the others eight");
+    assert!(!engine.lsm().begins_hot(few.id(), 2, 2), "the next tree does not count");
+    engine.flush().unwrap();
+    assert!(!is_hot(1, 1), "only what is in memory");
+}
+
+#[test]
 fn memtables_and_files_are_listed_as_they_are() {
     let engine = engine();
     filled(&engine);
