@@ -103,6 +103,19 @@ impl Account {
     }
 }
 
+/// The directory for servers that was asked for, as it is (a relative path is meant from where the caller is), or the default one where
+/// their account [can work](Account::reachable).
+///
+/// # Errors
+/// When there is no account for servers.
+pub fn server_dir(asked: Option<&Path>, default: &Path) -> Result<PathBuf> {
+    let absolute = |dir: &Path| std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e));
+    match asked {
+        Some(dir) => absolute(dir),
+        None => Account::find()?.reachable(&absolute(default)?),
+    }
+}
+
 /// The place in /var/tmp that stands for `dir`.
 fn stand_in(dir: &Path) -> PathBuf {
     let names = dir.components().filter_map(|part| match part {
@@ -131,7 +144,10 @@ mod tests {
 
     #[test]
     fn a_closed_parent_is_stood_in_for() {
-        assert_eq!(stand_in(Path::new("/root/project/demo-data")), Path::new("/var/tmp/ssdb-root-project-demo-data"));
+        assert_eq!(
+            stand_in(Path::new("/closed/project/demo-data")),
+            Path::new("/var/tmp/ssdb-closed-project-demo-data")
+        );
         let account = Account { other: None };
         let open = std::env::temp_dir().join("not/there/yet");
         assert_eq!(account.reachable(&open).unwrap(), open);

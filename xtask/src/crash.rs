@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use ssd_pg_regress::account::Account;
+use ssd_pg_regress::account;
 
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;
@@ -96,10 +96,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
 
 /// The directory that was asked for, or the one for servers that is called `name` under the target directory.
 pub(crate) fn place(workspace: &Workspace, asked: Option<&Path>, name: &str) -> Result<String> {
-    let dir = match asked {
-        Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
-        None => Account::find()?.reachable(&workspace.target_dir().join(name))?,
-    };
+    let dir = account::server_dir(asked, &workspace.target_dir().join(name))?;
     Ok(dir.to_string_lossy().into_owned())
 }
 

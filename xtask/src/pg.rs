@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{Args, Subcommand};
-use ssd_pg_regress::account::Account;
+use ssd_pg_regress::account::{self, Account};
 use ssd_pg_regress::cluster::{self, Cluster, SUPERUSER};
 use ssd_pg_regress::installation::{EXTENSION, Installation};
 
@@ -185,16 +185,12 @@ fn address(cluster: &Cluster) -> String {
     format!("host={} port={} user={SUPERUSER} dbname=postgres", cluster.sockets().display(), cluster.port())
 }
 
-/// The directory of the private cluster: the one that was asked for (a relative path is meant from where the caller is), or the default.
+/// The directory of the private cluster: the one that was asked for, or the default.
 ///
 /// # Errors
 /// When there is no account for servers.
 pub(crate) fn data_dir(asked: Option<&Path>) -> Result<PathBuf> {
-    let absolute = |dir: &Path| std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e));
-    match asked {
-        Some(dir) => absolute(dir),
-        None => Ok(Account::find()?.reachable(&absolute(Path::new(DEFAULT_DATA))?)?),
-    }
+    Ok(account::server_dir(asked, Path::new(DEFAULT_DATA))?)
 }
 
 /// The option that names the cluster, when it is not the default one.

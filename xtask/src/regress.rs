@@ -1,10 +1,10 @@
 //! `cargo xtask regress`: Postgres's suites, and our own, on heap or on the extension's tables.
 
 use clap::{Args, ValueEnum};
-use ssd_pg_regress::account::Account;
+use ssd_pg_regress::account;
 use ssd_pg_regress::suite::{self, AccessMethod, Order, Suite};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::workspace::Workspace;
 use std::path::PathBuf;
 
@@ -89,10 +89,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         Some(SuiteName::Subscription) => vec![Suite::Subscription],
         Some(SuiteName::OwnReplication) => vec![Suite::OwnReplication],
     };
-    let work = match &arguments.work {
-        Some(dir) => std::path::absolute(dir).map_err(|e| Failure::file(dir, "find", &e))?,
-        None => Account::find()?.reachable(&workspace.target_dir().join("pg_regress"))?,
-    };
+    let work = account::server_dir(arguments.work.as_deref(), &workspace.target_dir().join("pg_regress"))?;
     let count = suite::run(&Order {
         suites,
         access_method: match arguments.am {

@@ -10,7 +10,7 @@ use ssd_bench::pg::load::{self, Size};
 use ssd_bench::pg::{self, Job};
 use ssd_bench::report::{self, PG, Report};
 use ssd_bench::{Result, command};
-use ssd_pg_regress::account::Account;
+use ssd_pg_regress::account;
 use ssd_pg_regress::suite::AccessMethod;
 
 /// Measures tables of an access method beside heap tables, in one private cluster.
@@ -78,10 +78,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         bar.suspend(|| report::tell(line));
         bar.inc(1);
     };
-    let dir = match &arguments.dir {
-        Some(dir) => std::path::absolute(dir)?,
-        None => Account::find()?.reachable(&target.join("bench-pg"))?,
-    };
+    let dir = account::server_dir(arguments.dir.as_deref(), &target.join("bench-pg"))?;
     let results = pg::run(&Job { subject, size, loads, repetitions, dir }, &tell)?;
     bar.finish_and_clear();
     let report = Report::new(&PG, &results, subject.name(), arguments.quick, repetitions);
