@@ -1,14 +1,13 @@
 //! Hooks into commands: what the access method's interface leaves out.
 //!
-//! 1. Bitmap scans make the server prefetch blocks of the table's main fork, which has none, and which is an error beyond the first
-//!    131072. So they are told not to.
+//! 1. Nothing is prefetched from the main fork of a table of ours, see [`prefetch`].
 //! 2. CREATE DATABASE copies files of the template; rows of our tables are copied here.
 //! 3. `pg_prewarm` reads the main fork, see [`prewarm`].
 
+pub mod prefetch;
 pub mod prewarm;
 
-use std::ffi::{CStr, c_char, c_void};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::ffi::{CStr, c_char};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
@@ -17,8 +16,6 @@ use crate::am::copy;
 use crate::ffi::externs;
 use crate::handler;
 
-/// The setting that a run under way has set to 0; -1 when there is none.
-static SAVED: AtomicI32 = AtomicI32::new(-1);
 static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
 static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
 static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -51,36 +48,20 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             None => externs::standard_ExecutorStart(query, flags),
         }
         if !(*query).planstate.is_null() {
-            calm(std::ptr::addr_of_mut!(*(*query).planstate), std::ptr::null_mut());
+            prefetch::calm(std::ptr::addr_of_mut!(*(*query).planstate), std::ptr::null_mut());
         }
         let mut cell = 0;
         let subplans = (*(*query).estate).es_subplanstates;
         while !subplans.is_null() && cell < (*subplans).length {
             let state = (*(*subplans).elements.add(cell as usize)).ptr_value.cast::<pg_sys::PlanState>();
             if !state.is_null() {
-                calm(state, std::ptr::null_mut());
+                prefetch::calm(state, std::ptr::null_mut());
             }
             cell += 1;
         }
     }
 }
 
-/// Keeps the bitmap scans over our tables, in this part of a plan, from prefetching.
-unsafe extern "C-unwind" fn calm(state: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
-    // SAFETY: a node of a plan that was started.
-    unsafe {
-        if (*state).type_ == pg_sys::NodeTag::T_BitmapHeapScanState {
-            let scan = state.cast::<pg_sys::BitmapHeapScanState>();
-            if is_ours((*scan).ss.ss_currentRelation) {
-                (*scan).prefetch_maximum = 0;
-            }
-        }
-        externs::planstate_tree_walker(state, calm, context)
-    }
-}
-
-/// Rows that were changed meanwhile are checked again by plans that the executor starts without asking anybody: while one with row
-/// marks or changes runs, nothing is prefetched by default.
 unsafe extern "C-unwind" fn executor_run(
     query: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
@@ -91,28 +72,14 @@ unsafe extern "C-unwind" fn executor_run(
     unsafe {
         let plan = (*query).plannedstmt;
         let rechecks = !(*plan).rowMarks.is_null() || !(*plan).resultRelations.is_null();
-        let before = pg_sys::effective_io_concurrency;
-        if rechecks && before != 0 {
-            SAVED.store(before, Ordering::Relaxed);
-            pg_sys::effective_io_concurrency = 0;
-        }
+        let is_calmed = rechecks && prefetch::run_begins();
         match PREVIOUS_RUN {
             Some(previous) => previous(query, direction, count, once),
             None => externs::standard_ExecutorRun(query, direction, count, once),
         }
-        if rechecks && before != 0 {
-            pg_sys::effective_io_concurrency = before;
-            SAVED.store(-1, Ordering::Relaxed);
+        if is_calmed {
+            prefetch::run_ends();
         }
-    }
-}
-
-/// An error has left a run: sets back what it had set.
-pub fn after_abort() {
-    let saved = SAVED.swap(-1, Ordering::Relaxed);
-    if saved >= 0 {
-        // SAFETY: a variable of this process.
-        unsafe { pg_sys::effective_io_concurrency = saved };
     }
 }
 
@@ -129,6 +96,12 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: the server's arguments, passed on.
     unsafe {
+        let command = (*statement).utilityStmt;
+        let is = |tag| !command.is_null() && (*command).type_ == tag;
+        let (is_vacuum, creates) = (is(pg_sys::NodeTag::T_VacuumStmt), is(pg_sys::NodeTag::T_CreatedbStmt));
+        if is_vacuum {
+            prefetch::vacuum_begins();
+        }
         match PREVIOUS_UTILITY {
             Some(previous) => {
                 previous(statement, text, read_only, context, params, environment, dest, completion);
@@ -144,8 +117,10 @@ unsafe extern "C-unwind" fn utility(
                 completion,
             ),
         }
-        let command = (*statement).utilityStmt;
-        if !command.is_null() && (*command).type_ == pg_sys::NodeTag::T_CreatedbStmt {
+        if is_vacuum {
+            prefetch::vacuum_ends();
+        }
+        if creates {
             created_database(command.cast());
         }
     }

@@ -35,7 +35,7 @@ pub unsafe extern "C-unwind" fn next_block(
         let of_block = if is_first { dead_of_block((*scan).rs_rd) } else { DEAD.get().0 };
         DEAD.set((of_block, false));
         state.snapshot = Snapshot::Now;
-        if state.block.replace(block).is_none() {
+        if is_first {
             numbers::note_counted(link::writer().store.lsm(), state.tree, None).or_raise();
         }
         state.restart_blocks(block..block + 1);

@@ -37,7 +37,10 @@ pub unsafe extern "C-unwind" fn size(rel: pg_sys::Relation, fork: ForkNumber::Ty
     unsafe {
         match fork {
             _ if hooks::prewarm::runs() => 0,
-            ForkNumber::MAIN_FORKNUM | ForkNumber::InvalidForkNumber => blocks(rel) * BLOCK,
+            ForkNumber::MAIN_FORKNUM | ForkNumber::InvalidForkNumber => {
+                hooks::prefetch::blocks_asked();
+                blocks(rel) * BLOCK
+            }
             _ => 0,
         }
     }

@@ -19,6 +19,7 @@ use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
 use crate::ffi::externs;
+use crate::hooks::prefetch;
 use crate::link;
 use crate::ops::numbers;
 use crate::ops::tid::Root;
@@ -134,6 +135,9 @@ pub unsafe extern "C-unwind" fn begin(
     // SAFETY: the server's arguments; what is allocated lives as long as the context that is current.
     unsafe {
         let _ = link::process();
+        if flags & pg_sys::ScanOptions::SO_TYPE_ANALYZE != 0 {
+            prefetch::analyze_begins(rel);
+        }
         pg_sys::RelationIncrementReferenceCount(rel);
         let scan = pg_sys::palloc0(size_of::<Scan>()).cast::<Scan>();
         let base = &mut (*scan).base;
