@@ -18,14 +18,14 @@ pub struct MemoryCgroup {
 }
 
 impl MemoryCgroup {
-    /// A new cgroup of at most `bytes`, page cache included.
+    /// A new cgroup of this process for `name`, of at most `bytes`, page cache included.
     ///
     /// # Errors
     /// When there is no controller of version 1, or it is not writable.
-    pub fn new(bytes: u64) -> Result<Self> {
+    pub fn new(name: &str, bytes: u64) -> Result<Self> {
         let cgroups = fs::read_to_string("/proc/self/cgroup")?;
         let own = own_path(&cgroups).ok_or("no memory controller of version 1")?;
-        let path = Path::new(MOUNT).join(own).join(format!("ssd-bench-{}", std::process::id()));
+        let path = Path::new(MOUNT).join(own).join(format!("ssd-bench-{name}-{}", std::process::id()));
         if !path.is_dir() {
             fs::create_dir(&path)?;
         }

@@ -132,7 +132,7 @@ fn run_step(
     if step.alone && dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
-    let cgroup = match set.memory_max.map(MemoryCgroup::new).transpose() {
+    let cgroup = match set.memory_max.map(|max| MemoryCgroup::new(store, max)).transpose() {
         Ok(cgroup) => cgroup,
         Err(error) => {
             results.uncapped = Some(error.to_string());

@@ -1,11 +1,12 @@
 //! The Postgres benchmark: tables of two access methods in one cluster, in turns.
 //!
 //! Each access method has a database of its own in a private cluster, with that access method as its default; the log, the
-//! cache and the settings are shared. Every load runs on both before the next load, and each repetition begins with the
+//! cache and the settings are shared. Where memory is capped, each has a cluster of its own with as much memory, since the caches of
+//! one would take from the other's. Every load runs on both before the next load, and each repetition begins with the
 //! other one. A checkpoint stands before every measurement, so that both pay for the same full pages.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ssd_pg_regress::account::{self, Account};
 use ssd_pg_regress::cluster::Cluster;
@@ -50,6 +51,8 @@ pub struct Job {
 /// A cluster that ends with the benchmark.
 struct Server {
     cluster: Cluster,
+    /// Those that have a database in it.
+    methods: Vec<AccessMethod>,
     /// What caps its memory.
     cgroup: Option<MemoryCgroup>,
     /// Where pgbench writes.
@@ -58,33 +61,35 @@ struct Server {
 }
 
 impl Server {
-    fn start(job: &Job, memory: Memory) -> Result<Self> {
+    /// Starts a cluster for `methods` in `dir`, with settings for the last of them.
+    fn start(job: &Job, memory: Memory, methods: &[AccessMethod]) -> Result<Self> {
         let (installation, account) = (Installation::find()?, Account::find()?);
-        if job.subject == AccessMethod::Extension && !installation.has_extension() {
+        let method = *methods.last().unwrap_or(&PEER);
+        if method == AccessMethod::Extension && !installation.has_extension() {
             return Err("ssdlsm is not installed\nhint: cargo xtask pg install".into());
         }
-        let sockets = account::short_dir("bench");
-        let cluster = Cluster::at(&installation, &account, &job.dir.join("data"), &sockets, 5432)?;
+        let (dir, sockets) = (job.dir.join(method.name()), account::short_dir(&format!("bench-{}", method.name())));
+        let cluster = Cluster::at(&installation, &account, &dir.join("data"), &sockets, 5432)?;
         if cluster.is_created() && cluster.is_running()? {
             // Left over from a run that was broken off.
             cluster.stop("immediate")?;
         }
-        if job.dir.exists() {
-            fs::remove_dir_all(&job.dir)?;
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
         }
-        fs::create_dir_all(&job.dir)?;
+        fs::create_dir_all(&dir)?;
         let (max, own_cache, block_cache) = memory.megabytes(job.size);
-        let cgroup = max.map(|max| MemoryCgroup::new(max << 20)).transpose()?;
-        let server = Self { cluster, cgroup, scratch: job.dir.join("scratch"), sockets };
+        let cgroup = max.map(|max| MemoryCgroup::new(method.name(), max << 20)).transpose()?;
+        let server = Self { cluster, methods: methods.to_vec(), cgroup, scratch: dir.join("scratch"), sockets };
         account.make_dir(&server.scratch)?;
         server.cluster.create()?;
-        let mut settings = format!("{SETTINGS}shared_buffers = {own_cache}MB\n{}", job.subject.server_settings());
-        if job.subject == AccessMethod::Extension {
+        let mut settings = format!("{SETTINGS}shared_buffers = {own_cache}MB\n{}", method.server_settings());
+        if method == AccessMethod::Extension {
             settings.push_str(&format!("ssdlsm.block_cache_size = {block_cache}MB\n"));
         }
         let start = || Ok(server.cluster.start(&settings)?);
         server.cgroup.as_ref().map_or_else(start, |cgroup| cgroup.within(start))?;
-        for method in [job.subject, PEER] {
+        for &method in methods {
             make_database(&server.cluster, &database(method), method)?;
         }
         Ok(server)
@@ -126,24 +131,32 @@ pub fn run(job: &Job, tell: &dyn Fn(&str)) -> Result<Results> {
     for memory in [Memory::Fits, Memory::Exceeded] {
         let loads: Vec<_> = job.loads.iter().filter(|load| load.memory == memory).collect();
         if !loads.is_empty() {
-            run_loads(job, &Server::start(job, memory)?, &loads, &mut results, tell)?;
-            remove(&job.dir)?;
+            let servers = match memory {
+                Memory::Fits => vec![Server::start(job, memory, &[PEER, job.subject])?],
+                Memory::Exceeded => {
+                    vec![Server::start(job, memory, &[PEER])?, Server::start(job, memory, &[job.subject])?]
+                }
+            };
+            run_loads(job, &servers, &loads, &mut results, tell)?;
+            drop(servers);
+            fs::remove_dir_all(&job.dir)?;
         }
     }
     Ok(results)
 }
 
-fn run_loads(job: &Job, server: &Server, loads: &[&Load], results: &mut Results, tell: &dyn Fn(&str)) -> Result<()> {
+fn run_loads(job: &Job, servers: &[Server], loads: &[&Load], results: &mut Results, tell: &dyn Fn(&str)) -> Result<()> {
+    let server_of = |method| servers.iter().find(|server| server.methods.contains(&method)).ok_or("no server");
     for repetition in 0..job.repetitions {
         let mut methods = [job.subject, PEER];
         methods.rotate_left(repetition % 2);
         for method in methods {
-            Table::drop_all(&server.cluster, &database(method))?;
+            Table::drop_all(&server_of(method)?.cluster, &database(method))?;
         }
         for load in loads.iter().filter(|load| load.stretch == 1 || repetition == 0) {
             let mut shown = Vec::new();
             for method in methods {
-                let store = method.name();
+                let (store, server) = (method.name(), server_of(method)?);
                 match measure::load(&server.cluster, &database(method), load, job.size, &server.scratch) {
                     Ok(measured) => {
                         shown.push(format!("{store} {:.0}/s", measured.ops_per_second()));
@@ -156,8 +169,4 @@ fn run_loads(job: &Job, server: &Server, loads: &[&Load], results: &mut Results,
         }
     }
     Ok(())
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    Ok(fs::remove_dir_all(dir)?)
 }

@@ -48,7 +48,7 @@ impl Way {
     fn new(env: &dyn Env, base: &Path, number: u32) -> Result<Self> {
         let [direct, zeroed, dsync] = [4, 2, 1].map(|bit| number & bit != 0);
         let path = base.join(format!("probe-{number}"));
-        let file: Arc<dyn File> = env.open(&path, OpenMode { write: true, create_new: true, direct })?;
+        let file: Arc<dyn File> = env.open(&path, OpenMode { direct, ..OpenMode::CREATE })?;
         env.remove(&path)?;
         file.allocate(FILE_LEN)?;
         let block = AlignedBuf::zeroed(1 << 20);

@@ -44,19 +44,21 @@ pub struct OpenMode {
     pub create_new: bool,
     /// Bypass the page cache where the file system allows it.
     pub direct: bool,
+    /// The page cache should hold what is read and no more: whoever reads in order reads ahead by himself.
+    pub random: bool,
 }
 
 impl OpenMode {
     /// Read an existing file through the page cache.
-    pub const READ: Self = Self { write: false, create_new: false, direct: false };
+    pub const READ: Self = Self { write: false, create_new: false, direct: false, random: false };
     /// Read an existing file, bypassing the page cache.
-    pub const READ_DIRECT: Self = Self { write: false, create_new: false, direct: true };
+    pub const READ_DIRECT: Self = Self { write: false, create_new: false, direct: true, random: false };
     /// Read and write an existing file through the page cache.
-    pub const WRITE: Self = Self { write: true, create_new: false, direct: false };
+    pub const WRITE: Self = Self { write: true, create_new: false, direct: false, random: false };
     /// Create a file, read and write it through the page cache.
-    pub const CREATE: Self = Self { write: true, create_new: true, direct: false };
+    pub const CREATE: Self = Self { write: true, create_new: true, direct: false, random: false };
     /// Create a file, read and write it bypassing the page cache.
-    pub const CREATE_DIRECT: Self = Self { write: true, create_new: true, direct: true };
+    pub const CREATE_DIRECT: Self = Self { write: true, create_new: true, direct: true, random: false };
 }
 
 /// An open file. All methods may be called from any thread at once.

@@ -54,7 +54,7 @@ pub fn run_pool(path: &Path, load: &Load) -> Result<Measured> {
 }
 
 fn run_in(env: &dyn Env, path: &Path, load: &Load) -> Result<Measured> {
-    let mode = OpenMode { write: true, create_new: false, direct: true };
+    let mode = OpenMode { direct: true, ..OpenMode::WRITE };
     let file = env.open(path, mode)?;
     let (usage, start) = (Usage::now(), Instant::now());
     let mut out = Measured::default();

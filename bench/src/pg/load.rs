@@ -32,9 +32,9 @@ impl Memory {
     pub const fn megabytes(self, size: Size) -> (Option<u64>, u64, u64) {
         match (self, size) {
             (Self::Fits, _) => (None, 512, 512),
-            (Self::Exceeded, Size::Full) => (Some(1024), 192, 320),
+            (Self::Exceeded, Size::Full) => (Some(1024), 192, 64),
             // What the processes themselves take leaves no room for less.
-            (Self::Exceeded, _) => (Some(448), 32, 64),
+            (Self::Exceeded, _) => (Some(448), 32, 32),
         }
     }
 }

@@ -64,6 +64,24 @@ pub(super) fn no_cache(_file: &File, _bypass: bool) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EINVAL))
 }
 
+/// Asks the kernel to read into the page cache what is asked for and nothing behind it. It may not listen.
+#[cfg(target_os = "linux")]
+pub(super) fn no_read_ahead(file: &File) {
+    // SAFETY: rule 1; the other arguments are numbers.
+    let _ = unsafe { libc::posix_fadvise64(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+}
+
+/// Asks the kernel to read into the page cache what is asked for and nothing behind it. It may not listen.
+#[cfg(target_os = "macos")]
+pub(super) fn no_read_ahead(file: &File) {
+    // SAFETY: rule 1; F_RDAHEAD takes an integer.
+    let _ = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_RDAHEAD, 0 as libc::c_int) };
+}
+
+/// There is no such request on this platform.
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(super) fn no_read_ahead(_file: &File) {}
+
 /// Reserves space for the first `len` bytes and extends the file to them. `false`: the file system cannot.
 #[cfg(target_os = "linux")]
 pub(super) fn allocate(file: &File, len: u64) -> io::Result<bool> {

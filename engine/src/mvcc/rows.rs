@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::{Op, push_op};
 use crate::format::row_version::{RowKind, RowVersion, Stamp, decode};
 use crate::lsm::Lsm;
+use crate::lsm::versions::Expected;
 use crate::mvcc::conflict::{Conflict, Newest, judge};
 use crate::mvcc::latch::RowLatches;
 use crate::mvcc::row_locks::{Mode, RowLocks, lock_hash};
@@ -138,7 +139,7 @@ impl RowStore {
         row.bytes.clear();
         row.passed.clear();
         let mut scratch = Vec::new();
-        self.lsm.visit_versions(&full, None, &mut scratch, &mut |value| {
+        self.lsm.visit_versions(&full, Expected::default(), &mut scratch, &mut |value| {
             let version = self.read(value, tree)?;
             let seen = walk.step(&version, snapshot, status)?;
             row.passed.extend(walk.passed);
@@ -175,7 +176,7 @@ impl RowStore {
         row.bytes.clear();
         (row.newer, row.writing) = (None, None);
         let mut scratch = Vec::new();
-        self.lsm.visit_versions(&full, None, &mut scratch, &mut |value| {
+        self.lsm.visit_versions(&full, Expected::default(), &mut scratch, &mut |value| {
             let version = self.read(value, tree)?;
             if version.kind.is_row() && version.number == number {
                 row.bytes.extend_from_slice(value);
@@ -352,7 +353,7 @@ impl RowStore {
     ) -> Result<Found> {
         let mut found = Found { newest: None, seen: false };
         let mut scratch = Vec::new();
-        self.lsm.visit_versions(full, newer_than, &mut scratch, &mut |value| {
+        self.lsm.visit_versions(full, Expected { newer_than, is_there: false }, &mut scratch, &mut |value| {
             let version = self.read(value, tree)?;
             let time = match session.snapshot {
                 Snapshot::At(at) => time_at(version.stamp, at, session.status)?,

@@ -29,7 +29,7 @@ impl Output {
     pub(super) fn create(env: &Arc<dyn Env>, path: &Path, direct: bool, chunk_len: usize) -> Result<Self> {
         let chunk_len = chunk_len.max(1).next_multiple_of(IO_ALIGN);
         let queue = env.queue(DEPTH)?;
-        let file = env.open(path, OpenMode { write: true, create_new: true, direct })?;
+        let file = env.open(path, OpenMode { direct, ..OpenMode::CREATE })?;
         let chunk = AlignedBuf::zeroed(chunk_len);
         Ok(Self { file, queue, chunk_len, chunk, filled: 0, offset: 0, spare: Vec::new(), done: Vec::new() })
     }

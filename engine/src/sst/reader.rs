@@ -54,7 +54,7 @@ impl SstReader {
     /// # Errors
     /// Corruption when the file is not a complete SST; I/O.
     pub fn open(env: &Arc<dyn Env>, path: &Path, number: FileNumber, direct: bool) -> Result<Self> {
-        let file = env.open(path, OpenMode { write: false, create_new: false, direct })?;
+        let file = env.open(path, OpenMode { direct, random: true, ..OpenMode::READ })?;
         let blocks = Blocks { file, number };
         let file_len = blocks.file.len()?;
         if file_len == 0 || !file_len.is_multiple_of(IO_ALIGN as u64) {
@@ -131,7 +131,37 @@ impl SstReader {
         bound: Trailer,
         found: &mut Vec<u8>,
     ) -> Result<Option<Trailer>> {
-        let Some(handle) = self.find(cache, key, hash, bound)? else { return Ok(None) };
+        let handle = self.find(cache, key, hash, bound)?;
+        self.get_at(cache, handle, key, hash, bound, found)
+    }
+
+    /// As [`get`](Self::get), for a key that is probably here: its filter is not asked, which could only agree.
+    ///
+    /// # Errors
+    /// Corruption, I/O.
+    pub fn get_expected(
+        &self,
+        cache: &BlockCache,
+        key: &[u8],
+        hash: u64,
+        bound: Trailer,
+        found: &mut Vec<u8>,
+    ) -> Result<Option<Trailer>> {
+        let handle = self.find_in_index(cache, key, bound)?;
+        self.get_at(cache, handle, key, hash, bound, found)
+    }
+
+    #[inline]
+    fn get_at(
+        &self,
+        cache: &BlockCache,
+        handle: Option<BlockHandle>,
+        key: &[u8],
+        hash: u64,
+        bound: Trailer,
+        found: &mut Vec<u8>,
+    ) -> Result<Option<Trailer>> {
+        let Some(handle) = handle else { return Ok(None) };
         let block = self.blocks.block(cache, &handle, BlockType::Data, None)?;
         self.pick(&block, &handle, key, hash, bound, found)
     }

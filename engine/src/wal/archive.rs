@@ -58,7 +58,7 @@ fn is_archived(place: &LogPlace, number: u64, target: &Path) -> Result<bool> {
 
 fn copy(place: &LogPlace, number: u64, new: &Path) -> Result<()> {
     let from = place.open_segment(number, false)?;
-    let to = place.env.open(new, OpenMode { write: true, create_new: true, direct: place.options.direct })?;
+    let to = place.env.open(new, OpenMode { direct: place.options.direct, ..OpenMode::CREATE })?;
     let mut buf = AlignedBuf::zeroed(COPY_LEN);
     let mut offset = 0;
     while offset < place.file_len() {

@@ -176,7 +176,7 @@ impl LogPlace {
     /// Opens segment `number`, whose header and length must be right.
     pub(super) fn open_segment(&self, number: u64, write: bool) -> Result<Arc<dyn File>> {
         let path = self.segment_path(number);
-        let file = self.env.open(&path, OpenMode { write, create_new: false, direct: self.options.direct })?;
+        let file = self.env.open(&path, OpenMode { write, direct: self.options.direct, ..OpenMode::READ })?;
         let mut bytes = AlignedBuf::zeroed(SEGMENT_HEADER_LEN);
         let len = file.read_at(&mut bytes, 0)?;
         let header = SegmentHeader::decode(&bytes[..len]).map_err(|what| Error::corruption(&path, 0, what))?;
@@ -213,7 +213,7 @@ impl LogPlace {
     /// Turns a spare into segment `number`; false when its length is not right (then it is removed).
     fn reuse(&self, spare: u64, number: u64) -> Result<bool> {
         let path = self.dir.join(format!("{spare:06}.{SPARE}"));
-        let file = self.env.open(&path, OpenMode { write: true, create_new: false, direct: self.options.direct })?;
+        let file = self.env.open(&path, OpenMode { direct: self.options.direct, ..OpenMode::WRITE })?;
         if file.len()? != self.file_len() {
             drop(file);
             self.env.remove(&path)?;
@@ -271,7 +271,7 @@ impl LogPlace {
     }
 
     fn fill_file(&self, number: u64, path: &Path, fill: &mut dyn FnMut(&dyn File) -> Result<()>) -> Result<()> {
-        let file = self.env.open(path, OpenMode { write: true, create_new: true, direct: self.options.direct })?;
+        let file = self.env.open(path, OpenMode { direct: self.options.direct, ..OpenMode::CREATE })?;
         file.allocate(self.file_len())?;
         file.write_at(&self.header(number), 0)?;
         fill(&*file)?;

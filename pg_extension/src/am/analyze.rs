@@ -10,8 +10,8 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, BlockNumber, ScanDirection, TableScanDesc, TupleTableSlot};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
-use super::planner;
 use super::scan::{advance, state};
+use super::{counts, planner};
 use crate::error::OrRaise;
 use crate::link;
 use crate::ops::numbers;
@@ -73,7 +73,7 @@ pub unsafe extern "C-unwind" fn next_tuple(
 unsafe fn dead_of_block(rel: pg_sys::Relation) -> f64 {
     // SAFETY: the relation is open, and its counts live as long as it is.
     unsafe {
-        let mut dead = stored_dead((*rel).rd_id);
+        let mut dead = counts::stored((*rel).rd_id).map_or(0, |stored| stored.n_dead_tuples);
         let status = (*rel).pgstat_info;
         if !status.is_null() {
             // What this transaction will add at its end is subtracted from what ANALYZE has found.
@@ -85,17 +85,5 @@ unsafe fn dead_of_block(rel: pg_sys::Relation) -> f64 {
             dead += (*status).t_counts.t_delta_dead_tuples;
         }
         dead.max(0) as f64 / planner::blocks(rel).max(1) as f64
-    }
-}
-
-/// `n_dead_tup` as it is stored, without making it what the rest of the transaction sees.
-unsafe fn stored_dead(table: pg_sys::Oid) -> i64 {
-    // SAFETY: guarded; a setting of this process, set back at once (a look-up for a table that has none returns null).
-    unsafe {
-        let before = pg_sys::pgstat_fetch_consistency;
-        pg_sys::pgstat_fetch_consistency = pg_sys::PgStat_FetchConsistency::PGSTAT_FETCH_CONSISTENCY_NONE as i32;
-        let entry = pg_sys::pgstat_fetch_stat_tabentry(table);
-        pg_sys::pgstat_fetch_consistency = before;
-        if entry.is_null() { 0 } else { (*entry).n_dead_tuples }
     }
 }

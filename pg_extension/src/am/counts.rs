@@ -53,3 +53,18 @@ unsafe fn count_time(micros: u64) {
         (*time).tv_nsec = nanos % 1_000_000_000;
     }
 }
+
+/// The statistics of `table` as they are stored, without making them what the rest of the transaction sees.
+///
+/// # Safety
+/// In a process that has statistics.
+pub unsafe fn stored(table: pg_sys::Oid) -> Option<pg_sys::PgStat_StatTabEntry> {
+    // SAFETY: guarded; a setting of this process, set back at once (a look-up for a table that has none returns null).
+    unsafe {
+        let before = pg_sys::pgstat_fetch_consistency;
+        pg_sys::pgstat_fetch_consistency = pg_sys::PgStat_FetchConsistency::PGSTAT_FETCH_CONSISTENCY_NONE as i32;
+        let entry = pg_sys::pgstat_fetch_stat_tabentry(table);
+        pg_sys::pgstat_fetch_consistency = before;
+        entry.as_ref().copied()
+    }
+}

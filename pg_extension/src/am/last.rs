@@ -52,16 +52,31 @@ pub fn keep(tree: TreeId, root: Root, found: Found) {
     LAST.set(Last { of: Some((tree, root, reader())), found });
 }
 
+/// The version that `tid` names if it was kept, whoever sees it, unless it was rolled back.
+#[must_use]
+pub fn kept(tree: TreeId, tid: Tid, status: &Status) -> Option<Found> {
+    take(tree, tid).filter(|found| read::is_live_stamp(found.stamp, status).or_raise())
+}
+
 /// The version that `tid` names, whoever sees it, unless it was rolled back: the one that was kept, or else the engine's.
 #[must_use]
 pub fn exact(tree: TreeId, tid: Tid, status: &Status) -> Option<Found> {
-    let Last { of, mut found } = LAST.take();
-    let is_it = of == Some((tree, tid.root, reader())) && found.number == tid.number;
-    let is_there = if is_it {
-        found.passed.clear();
-        read::is_live_stamp(found.stamp, status).or_raise()
-    } else {
-        read::fetch_exact(link::lsm(), tree, tid, status, &mut found).or_raise()
-    };
-    is_there.then_some(found)
+    if let Some(found) = take(tree, tid) {
+        return read::is_live_stamp(found.stamp, status).or_raise().then_some(found);
+    }
+    let mut found = room();
+    read::fetch_exact(link::lsm(), tree, tid, status, &mut found).or_raise().then_some(found)
+}
+
+/// The version that `tid` names if it was kept.
+fn take(tree: TreeId, tid: Tid) -> Option<Found> {
+    LAST.with_borrow_mut(|last| {
+        let is_it = last.of == Some((tree, tid.root, reader())) && last.found.number == tid.number;
+        is_it.then(|| {
+            last.of = None;
+            let mut found = std::mem::take(&mut last.found);
+            found.passed.clear();
+            found
+        })
+    })
 }

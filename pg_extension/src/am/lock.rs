@@ -187,7 +187,7 @@ impl Locker {
         let found = &mut self.found;
         found.row.clear();
         let verdict = Lock::Row(locks.latch_number(hash)).with(|| {
-            let verdict = judge(lsm, locks, (self.tree, tid), &wish, found)?;
+            let verdict = judge(lsm, locks, (self.tree, tid), &wish, None, found)?;
             if matches!(verdict, Verdict::Free { .. }) {
                 let (_, held) = locks.in_the_way(hash, self.mode, &status)?;
                 if !held {

@@ -86,6 +86,8 @@ pub(super) enum Tried {
 pub(super) struct Change<'c> {
     pub(super) tree: TreeId,
     pub(super) tid: Tid,
+    /// The version as it was read before.
+    pub(super) known: Option<&'c Found>,
     pub(super) wish: Wish<'c>,
     pub(super) crosscheck: pg_sys::Snapshot,
     pub(super) wait: bool,
@@ -111,7 +113,7 @@ impl Change<'_> {
             lsm.admit_write(256).or_raise();
             let mut full = None;
             let tried = Lock::Row(locks.latch_number(hash)).with(|| {
-                let verdict = judge(lsm, locks, (self.tree, self.tid), &self.wish, &mut found)?;
+                let verdict = judge(lsm, locks, (self.tree, self.tid), &self.wish, self.known, &mut found)?;
                 if !matches!(verdict, Verdict::Free { .. }) {
                     return Ok(Tried::Not(verdict));
                 }
@@ -189,14 +191,19 @@ pub unsafe extern "C-unwind" fn delete(
         let (status, stamp) = (Status::now(), stamp(cid));
         check_conflict_in(rel, place);
         let wish = Wish { command: cid, mode: Mode::Update, is_lock: false, status: &status };
-        let change = Change { tree, tid: place, wish, crosscheck, wait };
+        // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
+        let before = if identity::is_decodable(rel) {
+            last::exact(tree, place, &status)
+        } else {
+            last::kept(tree, place, &status)
+        };
+        let change = Change { tree, tid: place, known: before.as_ref(), wish, crosscheck, wait };
         let mut queue = Queue::new(rel, Mode::Update, XLTW_Oper::XLTW_Delete, LockWaitPolicy::LockWaitBlock);
         let mut batch = Batch::default();
         let full = place.root.full_key(tree);
-        // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
         let mut kept = None;
         if identity::is_decodable(rel)
-            && let Some(before) = last::exact(tree, place, &status)
+            && let Some(before) = &before
         {
             let old = columns::heap_tuple(rel, place, &before.row);
             kept = Some(identity::of_deleted(rel, old));
@@ -272,7 +279,7 @@ pub unsafe extern "C-unwind" fn update(
         let (mode, server_mode) = modes_of_update(changed.key);
         *lock_mode = server_mode;
         let wish = Wish { command: cid, mode, is_lock: false, status: &status };
-        let change = Change { tree, tid: place, wish, crosscheck, wait };
+        let change = Change { tree, tid: place, known: Some(&before), wish, crosscheck, wait };
         let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Update, LockWaitPolicy::LockWaitBlock);
         let (full, mut free) = (place.root.full_key(tree), false);
         let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);

@@ -3,6 +3,7 @@
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, BlockNumber, ForkNumber};
 
+use super::counts;
 use super::insert::size_of_row;
 use super::relation::tree_of;
 use crate::error::OrRaise;
@@ -18,6 +19,8 @@ const GUESSED_PAGES: u64 = 10;
 const HOT_KEYS: u32 = 4;
 const HOT_VERSIONS: u32 = 8;
 const HOT_ROWS_OF_PAGE: u64 = 8;
+/// It is hot, too, when it has been updated so often for each row: its versions may just have been flushed, and will be there again.
+const HOT_UPDATES: u64 = 64;
 /// What a heap adds to each row: its header, aligned, and a line pointer.
 const ROW_OVERHEAD: i32 = 24 + 4;
 
@@ -86,7 +89,7 @@ pub unsafe extern "C-unwind" fn estimate_size(
             heap_pages = GUESSED_PAGES;
         }
         let is_small = !is_guess && (1..GUESSED_PAGES).contains(&heap_pages);
-        if is_small && link::lsm().begins_hot(tree_of(rel), HOT_KEYS, HOT_VERSIONS) {
+        if is_small && is_hot(rel, extent.rows) {
             heap_pages += extent.rows / HOT_ROWS_OF_PAGE;
         }
         *pages = heap_pages.min(u64::from(u32::MAX - 1)) as BlockNumber;
@@ -106,5 +109,16 @@ pub unsafe extern "C-unwind" fn estimate_size(
         };
         // What VACUUM has counted is kept in the engine: ANALYZE sets the server's own number to 0, for want of a map of these.
         *all_visible = if extent.blocks == 0 { 0.0 } else { (extent.visible as f64 / extent.blocks as f64).min(1.0) };
+    }
+}
+
+/// Whether the rows of a small table, so many, change all the time.
+unsafe fn is_hot(rel: pg_sys::Relation, rows: u64) -> bool {
+    // SAFETY: the relation is open.
+    unsafe {
+        let updates = || counts::stored((*rel).rd_id).map_or(0, |stored| stored.tuples_updated);
+        rows >= HOT_ROWS_OF_PAGE
+            && (link::lsm().begins_hot(tree_of(rel), HOT_KEYS, HOT_VERSIONS)
+                || u64::try_from(updates()).is_ok_and(|updates| updates / HOT_UPDATES > rows))
     }
 }

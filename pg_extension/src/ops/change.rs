@@ -12,7 +12,7 @@ use ssd_engine::lsm::Lsm;
 use ssd_engine::mvcc::row_locks::{Mode, RowLocks, lock_hash};
 use ssd_engine::mvcc::status::{TxnState, TxnStatus};
 
-use super::read::{Found, row_of, walk};
+use super::read::{Found, row_of, walk, walk_newer};
 use super::tid::{Root, Tid};
 use super::write::Moved;
 
@@ -79,6 +79,8 @@ fn mode_of(kind: RowKind, payload: &[u8]) -> Result<Mode> {
 
 /// Judges `wish` for the version `tid`; `found` gets the version, when there is one. Under the row's latch.
 ///
+/// `known` is that version as it was read before, if it was: it is not looked for where only older ones are.
+///
 /// # Errors
 /// I/O, corruption.
 pub fn judge(
@@ -86,23 +88,20 @@ pub fn judge(
     locks: &RowLocks,
     (tree, tid): (TreeId, Tid),
     wish: &Wish<'_>,
+    known: Option<&Found>,
     found: &mut Found,
 ) -> Result<Verdict> {
     let status = wish.status;
     let full = tid.root.full_key(tree);
     // What came after the version, newest first.
     let mut newer: Vec<(Next, Stamp, Mode)> = Vec::new();
-    let mut verdict = Verdict::Invisible;
-    walk(lsm, &full, &mut |version| {
+    let known = known.filter(|known| known.newer_from.is_some() && known.number == tid.number);
+    let mut itself = None;
+    walk_newer(lsm, &full, known.and_then(|known| known.newer_from), &mut |version| {
         if version.kind.is_row() && version.number == tid.number {
             let Some(time) = own_time(version.stamp, wish)? else { return Ok(ControlFlow::Continue(())) };
-            (found.number, found.stamp) = (version.number, version.stamp);
-            found.newer = newer.last().map(|(_, stamp, _)| *stamp);
-            found.row.clear();
-            found.row.extend_from_slice(row_of(version)?.1);
-            if time {
-                verdict = after(&newer, wish)?;
-            }
+            itself = Some(time);
+            found.set(version.number, version.stamp, row_of(version)?.1);
             return Ok(ControlFlow::Break(()));
         }
         let Some(stamp) = version.stamp else { return Ok(ControlFlow::Continue(())) };
@@ -117,6 +116,12 @@ pub fn judge(
         newer.push((next, stamp, mode_of(version.kind, version.payload)?));
         Ok(ControlFlow::Continue(()))
     })?;
+    if let (None, Some(known)) = (itself, known) {
+        itself = own_time(known.stamp, wish)?;
+        found.set(known.number, known.stamp, &known.row);
+    }
+    found.newer = newer.last().map(|(_, stamp, _)| *stamp);
+    let verdict = if itself == Some(true) { after(&newer, wish)? } else { Verdict::Invisible };
     if let Verdict::Free { .. } = verdict {
         let (other, _) = locks.in_the_way(lock_hash(&full), wish.mode, status)?;
         if let Some(on) = other {

@@ -23,6 +23,7 @@ use ssd_engine::base::key::{Kind, full_key, split_full_key};
 use ssd_engine::lsm::Lsm;
 use ssd_engine::lsm::merge::Direction;
 use ssd_engine::lsm::scan::Scan;
+use ssd_engine::lsm::versions::Expected;
 use ssd_engine::{Error, Result};
 
 use super::room::Room;
@@ -95,7 +96,7 @@ pub(super) fn key_of(tree: TreeId) -> Vec<u8> {
 /// The newest value at `key`.
 pub(super) fn value_at(lsm: &Lsm, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut found = None;
-    lsm.visit_versions(key, None, &mut Vec::new(), &mut |value| {
+    lsm.visit_versions(key, Expected::default(), &mut Vec::new(), &mut |value| {
         found = Some(value.to_vec());
         Ok(std::ops::ControlFlow::Break(()))
     })?;

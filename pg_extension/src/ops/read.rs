@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp, decode};
 use ssd_engine::lsm::Lsm;
+use ssd_engine::lsm::versions::Expected;
 use ssd_engine::mvcc::snapshot::Snapshot;
 use ssd_engine::mvcc::status::{TxnState, TxnStatus};
 use ssd_engine::mvcc::visibility::{Seen, Walk};
@@ -27,6 +28,8 @@ pub struct Found {
     pub token: u32,
     /// Writers of newer versions that the snapshot does not count.
     pub passed: Vec<TxnId>,
+    /// Newer versions, also those to come, have writers that are not older than this; `None` when that is not known.
+    pub newer_from: Option<TxnId>,
 }
 
 /// Who stands in the way of a dirty read.
@@ -61,19 +64,48 @@ fn speculative<'v>(version: &RowVersion<'v>) -> Result<(u32, &'v [u8])> {
 /// # Errors
 /// I/O, corruption; what `visit` returned.
 pub fn walk(lsm: &Lsm, full: &[u8], visit: &mut dyn FnMut(&RowVersion<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
-    lsm.visit_versions(full, None, &mut Vec::new(), &mut |value| {
+    // What names a row is left only once the row is.
+    walk_expected(lsm, full, Expected { newer_than: None, is_there: true }, visit)
+}
+
+/// As [`walk`], but past files in which all writers are older than `newer_than`.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_newer(
+    lsm: &Lsm,
+    full: &[u8],
+    newer_than: Option<TxnId>,
+    visit: &mut dyn FnMut(&RowVersion<'_>) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    walk_expected(lsm, full, Expected { newer_than, is_there: newer_than.is_none() }, visit)
+}
+
+fn walk_expected(
+    lsm: &Lsm,
+    full: &[u8],
+    expected: Expected,
+    visit: &mut dyn FnMut(&RowVersion<'_>) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    lsm.visit_versions(full, expected, &mut Vec::new(), &mut |value| {
         let version = decode(value).map_err(|why| Error::corruption(std::path::Path::new(""), 0, why))?;
         visit(&version)
     })
 }
 
+impl Found {
+    /// Makes it a version with these.
+    pub fn set(&mut self, number: u16, stamp: Option<Stamp>, row: &[u8]) {
+        (self.number, self.stamp) = (number, stamp);
+        self.row.clear();
+        self.row.extend_from_slice(row);
+    }
+}
+
 fn fill(found: &mut Found, version: &RowVersion<'_>) -> Result<()> {
     let (token, row) = row_of(version)?;
-    found.number = version.number;
-    found.stamp = version.stamp;
+    found.set(version.number, version.stamp, row);
     found.token = token;
-    found.row.clear();
-    found.row.extend_from_slice(row);
     Ok(())
 }
 
@@ -109,6 +141,8 @@ pub fn fetch(
         Ok(ControlFlow::Break(()))
     })?;
     found.newer = state.newer;
+    // The snapshot counts all that older writers have committed, so there is none of theirs after the one that it sees.
+    found.newer_from = if let Snapshot::At(at) = snapshot { Some(at.oldest) } else { None };
     Ok(is_found)
 }
 
@@ -143,7 +177,7 @@ pub fn fetch_dirty(
     let mut dirty = Dirty::default();
     let (mut writing, mut fallback, mut is_found) = (None, false, false);
     found.passed.clear();
-    found.newer = None;
+    (found.newer, found.newer_from) = (None, None);
     walk(lsm, &root.full_key(tree), &mut |version| {
         if let Some(stamp) = version.stamp
             && !status.is_own(stamp.txn)
@@ -222,7 +256,7 @@ pub fn is_as_new(
 pub fn fetch_exact(lsm: &Lsm, tree: TreeId, tid: Tid, status: &dyn TxnStatus, found: &mut Found) -> Result<bool> {
     let mut is_found = false;
     found.passed.clear();
-    found.newer = None;
+    (found.newer, found.newer_from) = (None, None);
     walk(lsm, &tid.root.full_key(tree), &mut |version| {
         if !is_live(version, status)? {
             return Ok(ControlFlow::Continue(()));

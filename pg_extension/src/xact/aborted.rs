@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use ssd_engine::Result;
 use ssd_engine::base::ids::{TreeId, TxnId};
 use ssd_engine::base::key::{Kind, full_key};
+use ssd_engine::lsm::versions::Expected;
 
 use super::ids::widen;
 use crate::link;
@@ -56,7 +57,7 @@ pub fn is_forgotten(txn: TxnId) -> bool {
 /// I/O, corruption.
 pub fn was_noted(txn: TxnId) -> Result<bool> {
     let mut noted = false;
-    link::lsm().visit_versions(&key(txn), None, &mut Vec::new(), &mut |_| {
+    link::lsm().visit_versions(&key(txn), Expected::default(), &mut Vec::new(), &mut |_| {
         noted = true;
         Ok(std::ops::ControlFlow::Break(()))
     })?;

@@ -1,5 +1,6 @@
 //! A host with a log in memory: what it logged and did not see flushed is replayed after a crash.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -13,6 +14,7 @@ use crate::format::batch::{Op, push_op};
 use crate::format::row_version::{RowKind, RowVersion, Stamp, decode};
 use crate::lsm::hosted::{Place, Placed};
 use crate::lsm::row_host::{TreeKind, ValueRule, ValueVerdict};
+use crate::lsm::versions::Expected;
 use crate::wal::Appended;
 
 const LOCKS: TreeId = TreeId(1);
@@ -317,6 +319,39 @@ fn what_is_replayed_twice_is_one_entry() {
     lsm.flush_below(Lsn(u64::MAX)).unwrap();
     lsm.compact_all().unwrap();
     assert_eq!(count(&lsm), 500);
+}
+
+#[test]
+fn what_is_known_of_versions_saves_files_and_hides_none() {
+    let world = World::new();
+    let lsm = world.open();
+    // The oldest file has rows 1 and 3, the next one rows 1 and 2, the memtable row 1.
+    for (rows, txn) in [([1, 3], 2), ([1, 2], 10)] {
+        for number in rows {
+            lsm.write(&row(number, txn, 10), 1, crate::Durability::Process).unwrap();
+        }
+        lsm.flush_below(Lsn(u64::MAX)).unwrap();
+    }
+    lsm.write(&row(1, 20, 10), 1, crate::Durability::Process).unwrap();
+    let writers = |number: u64, newer_than: Option<u64>, is_there| {
+        let expected = Expected { newer_than: newer_than.map(TxnId), is_there };
+        let (key, mut found) = (full_key(ROWS, &number.to_be_bytes()), Vec::new());
+        lsm.visit_versions(&key, expected, &mut Vec::new(), &mut |value| {
+            found.push(decode(value).unwrap().stamp.unwrap().txn.0);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        found
+    };
+    for is_there in [false, true] {
+        assert_eq!(writers(1, None, is_there), [20, 10, 2]);
+        assert_eq!(writers(2, None, is_there), [10]);
+        assert_eq!(writers(3, None, is_there), [2]);
+        assert_eq!(writers(4, None, is_there), [0; 0]);
+    }
+    assert_eq!(writers(1, Some(10), false), [20, 10]);
+    assert_eq!(writers(1, Some(11), false), [20]);
+    assert_eq!(writers(3, Some(10), false), [0; 0]);
 }
 
 mod copies;

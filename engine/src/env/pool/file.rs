@@ -79,6 +79,9 @@ impl PoolFile {
             options(mode).open(path).map(|file| (file, false))
         };
         let (file, direct) = opened.map_err(|error| Error::io(path, attempt, error))?;
+        if mode.random && !direct {
+            sys::no_read_ahead(&file);
+        }
         Ok(Self { file, path: path.to_owned(), direct: AtomicBool::new(direct), findings: Arc::clone(findings) })
     }
 

@@ -14,6 +14,7 @@ use crate::format::batch::{Op, push_op};
 use crate::format::row_version::{RowKind, RowVersion, Stamp, decode};
 use crate::format::version_edit::{TreeEdit, VersionEdit};
 use crate::lsm::row_host::TreeKind;
+use crate::lsm::versions::Expected;
 
 /// What the caller knows of a transaction after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,11 @@ impl Life {
             state = stamp.map_or(TxnState::Committed, |stamp| self.world.state(stamp.txn));
             Ok(std::ops::ControlFlow::Break(()))
         };
-        self.world.engine().lsm().visit_versions(&self.key(id), None, &mut Vec::new(), &mut visit).unwrap();
+        self.world
+            .engine()
+            .lsm()
+            .visit_versions(&self.key(id), Expected::default(), &mut Vec::new(), &mut visit)
+            .unwrap();
         state
     }
 
