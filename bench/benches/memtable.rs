@@ -70,7 +70,7 @@ impl Memtable for Ours {
         let mut layout = Layout::new();
         let parts = Skiplist::reserve(&mut layout, "bench", ENTRIES * 192);
         let list = Skiplist::new(&Region::anonymous(&layout).unwrap(), parts);
-        list.reset(common);
+        list.reset(&[common]);
         Self(list)
     }
 

@@ -153,10 +153,10 @@ impl Memtable {
     }
 
     /// Empties the table for a new life that starts at log position `start`. Only for a table that `find_free` returned.
-    /// `common` is the prefix that most keys are expected to share.
-    pub fn reset(&self, start: Lsn, common: &[u8]) {
+    /// Most keys are expected to begin with one of `prefixes`, see [`Skiplist::reset`].
+    pub fn reset(&self, start: Lsn, prefixes: &[Vec<u8>]) {
         let header = self.header();
-        self.list.reset(common);
+        self.list.reset(prefixes);
         self.filter.reset();
         header.range_deletes.store(0, Ordering::Relaxed);
         header.start.store(start.0, Ordering::Relaxed);

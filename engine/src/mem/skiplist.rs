@@ -4,10 +4,8 @@
 //! of a search are decided by the link alone, so a search touches only the nodes it walks over, not those it stops at.
 //!
 //! A link is one word: the complement of the fingerprint in the upper half, the offset in the lower. The end of a level is
-//! 0, which reads as "largest fingerprint, no node", so zeroed memory is an empty list. The fingerprint is monotone in the
-//! key (smaller key, smaller or equal fingerprint): with `common`, a string given at reset, it is 0 for keys below all that
-//! start with `common`, `u32::MAX` for keys above, and else the four bytes after `common`, big-endian, padded with zeros.
-//! Different fingerprints decide an order; equal ones say nothing.
+//! 0, which reads as "largest fingerprint, no node", so zeroed memory is an empty list. How a fingerprint is made of a key, so that a
+//! smaller key has a smaller or equal one, is in [`fingerprint`].
 //!
 //! A node at offset `n` (a multiple of 8), with a tower of `h` links:
 //!
@@ -51,12 +49,14 @@ use crate::base::key::{Trailer, compare};
 use crate::base::limits::{KEY_LEN_MAX, VALUE_LEN_MAX};
 use crate::shared_struct;
 
+pub mod fingerprint;
 mod iter;
 mod splice;
 #[cfg(test)]
 mod tests;
 
 pub use super::arena::Reservation;
+use fingerprint::{FingerprintParts, Fingerprints};
 pub use iter::Iter;
 pub use splice::Splice;
 
@@ -69,9 +69,6 @@ pub const HEIGHT_MAX: usize = 20;
 /// Since only the nodes walked over cost a cache miss, and not those stopped at, what counts is their expected number,
 /// (1-p)/p · log n / log (1/p): 19 at p = 1/2 and 29 at p = 1/4 for 600 000 entries. The price is 5 bytes of links per entry.
 const BRANCHING_BITS: u32 = 1;
-
-/// Longest `common` string that is used; of a longer one, its start.
-pub const COMMON_LEN_MAX: usize = 32;
 
 const TRAILER: u32 = 8;
 const LENGTHS: u32 = 16;
@@ -96,19 +93,10 @@ shared_struct! {
     }
 }
 
-shared_struct! {
-    /// What searches read first. Written only by `reset`.
-    #[repr(align(64))]
-    struct ListHeader {
-        common_len: AtomicU64,
-        common: [AtomicU64; COMMON_LEN_MAX / 8],
-    }
-}
-
 /// Place of a list in the region.
 #[derive(Clone, Copy)]
 pub struct SkiplistParts {
-    header: Part<ListHeader>,
+    fingerprints: FingerprintParts,
     counters: Part<EntryCounter>,
     arena: ArenaParts,
 }
@@ -118,7 +106,7 @@ pub struct SkiplistParts {
 pub struct Skiplist {
     arena: Arena,
     region: Region,
-    header: Part<ListHeader>,
+    fingerprints: Fingerprints,
     counters: Part<EntryCounter>,
     /// Tells handles of different lists apart, also of lists at the same address one after the other.
     id: u64,
@@ -187,50 +175,35 @@ pub const fn height(seed: u64, index: u64) -> u8 {
     1 + climbs as u8
 }
 
-/// The first four bytes, big-endian, padded with zeros.
-#[inline]
-fn first_four(key: &[u8]) -> u32 {
-    match key.first_chunk::<4>() {
-        Some(&four) => u32::from_be_bytes(four),
-        None => key.iter().zip([24, 16, 8]).fold(0, |sum, (&byte, shift)| sum | u32::from(byte) << shift),
-    }
-}
-
 impl Skiplist {
     /// Lays out a list in `arena_bytes` (less than 4 GiB) of the region. See [`capacity`](Self::capacity).
     pub fn reserve(layout: &mut Layout, name: &str, arena_bytes: usize) -> SkiplistParts {
         SkiplistParts {
-            header: layout.part(&format!("{name}.list"), 1),
+            fingerprints: Fingerprints::reserve(layout, name),
             counters: layout.part(&format!("{name}.counters"), COUNTERS),
             arena: Arena::reserve(layout, name, arena_bytes, FRONT),
         }
     }
 
-    /// The list at `parts`; empty, with an empty `common`, in a fresh region.
+    /// The list at `parts`; empty, and expecting nothing of its keys, in a fresh region.
     #[must_use]
     pub fn new(region: &Region, parts: SkiplistParts) -> Self {
         static LISTS: ProcessCounter = ProcessCounter::new(1);
         Self {
             arena: Arena::new(region, parts.arena),
             region: region.clone(),
-            header: parts.header,
+            fingerprints: Fingerprints::new(region, parts.fingerprints),
             counters: parts.counters,
             id: LISTS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    /// Empties the list; keys inserted from now on are expected to start with `common` (any others work, but slower).
+    /// Empties the list; keys inserted from now on are expected to begin with one of `prefixes` (any others work, but slower):
+    /// ascending, none the beginning of another. See [`fingerprint`] for how many are used, and how much of them.
     ///
     /// Only when nobody else uses the list: no entry, iterator position, reservation or splice from before may be used.
-    pub fn reset(&self, common: &[u8]) {
-        let common = &common[..common.len().min(COMMON_LEN_MAX)];
-        let mut padded = [0; COMMON_LEN_MAX];
-        padded[..common.len()].copy_from_slice(common);
-        let header = self.header();
-        for (word, bytes) in header.common.iter().zip(padded.as_chunks::<8>().0) {
-            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
-        }
-        header.common_len.store(common.len() as u64, Ordering::Relaxed);
+    pub fn reset<P: AsRef<[u8]>>(&self, prefixes: &[P]) {
+        self.fingerprints.reset(prefixes);
         for counter in self.counters() {
             counter.entries.store(0, Ordering::Relaxed);
         }
@@ -461,32 +434,8 @@ impl Skiplist {
 
     #[inline]
     fn target<'a>(&self, key: &'a [u8], trailer: Trailer) -> Target<'a> {
-        let below = u64::from(!self.fingerprint(key)) << 32;
+        let below = u64::from(!self.fingerprints.of(key)) << 32;
         Target { key, trailer, above: below | u64::from(u32::MAX), below }
-    }
-
-    #[inline]
-    fn fingerprint(&self, key: &[u8]) -> u32 {
-        let header = self.header();
-        let len = header.common_len.load(Ordering::Relaxed) as usize;
-        if len == 0 {
-            return first_four(key);
-        }
-        let mut common = [0; COMMON_LEN_MAX];
-        for (bytes, word) in common.as_chunks_mut::<8>().0.iter_mut().zip(&header.common) {
-            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-        }
-        let (head, rest) = key.split_at(len.min(key.len()));
-        match head.cmp(&common[..len]) {
-            cmp::Ordering::Less => 0,
-            cmp::Ordering::Equal => first_four(rest),
-            cmp::Ordering::Greater => u32::MAX,
-        }
-    }
-
-    #[inline]
-    fn header(&self) -> &ListHeader {
-        &self.region.part(self.header)[0]
     }
 
     fn counters(&self) -> &[EntryCounter] {

@@ -74,17 +74,31 @@ fn at_model<'a>(entry: Option<(&'a Place, &Vec<u8>)>) -> Option<(&'a [u8], Trail
     entry.map(|((key, trailer), _)| (key.as_slice(), trailer.0))
 }
 
+/// What a list may be told to expect: ascending, none the beginning of another, also where they are cut off.
+fn prefixes() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    prop::collection::btree_set(keys(), 0..6).prop_map(|sorted| {
+        let mut out: Vec<Vec<u8>> = Vec::new();
+        for mut prefix in sorted {
+            prefix.truncate(fingerprint::PREFIX_LEN_MAX);
+            if out.last().is_none_or(|last| !prefix.starts_with(last)) {
+                out.push(prefix);
+            }
+        }
+        out
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_as_a_sorted_map(
-        common in prop_oneof![Just(vec![]), Just(b"a".to_vec()), Just(b"aa\0\0".to_vec()), prop::collection::vec(any::<u8>(), 0..40)],
+        prefixes in prop_oneof![Just(vec![]), Just(vec![b"a".to_vec()]), Just(vec![b"aa\0\0".to_vec()]), prefixes()],
         entries in prop::collection::vec((keys(), 1u64..6, 0usize..3, 1u8..=6), 0..200),
         probes in prop::collection::vec((keys(), 0u64..7), 0..60),
     ) {
         let list = list(64 << 10);
-        list.reset(&common);
+        list.reset(&prefixes);
         let mut model = Model::new();
         let mut splices = [Splice::default(), Splice::default(), Splice::default()];
         for (key, trailer, lane, height) in &entries {
@@ -126,15 +140,30 @@ proptest! {
     }
 
     #[test]
-    fn fingerprints_follow_the_order(common in keys(), a in keys(), b in keys(), joined in any::<bool>()) {
+    fn fingerprints_follow_the_order(prefixes in prefixes(), a in (keys(), 0usize..8), b in (keys(), 0usize..8)) {
         let list = list(4096);
-        list.reset(&common);
-        let join = |key: &[u8]| if joined { [&common, key].concat() } else { key.to_vec() };
-        let (a, b) = (join(&a), join(&b));
-        if a <= b {
-            prop_assert!(list.fingerprint(&a) <= list.fingerprint(&b));
-        }
+        list.reset(&prefixes);
+        let join = |(key, at): (Vec<u8>, usize)| [prefixes.get(at).map_or(&[][..], Vec::as_slice), &key].concat();
+        let (a, b) = (join(a), join(b));
+        let (low, high) = if a <= b { (a, b) } else { (b, a) };
+        prop_assert!(list.fingerprints.of(&low) <= list.fingerprints.of(&high));
     }
+}
+
+#[test]
+fn fingerprints_tell_keys_of_expected_prefixes_apart() {
+    let list = list(4096);
+    let prefixes: Vec<_> =
+        (0..fingerprint::PREFIXES_MAX as u32 + 1).map(|tree| [&b"tree "[..], &tree.to_be_bytes()].concat()).collect();
+    list.reset(&prefixes);
+    let last = fingerprint::PREFIXES_MAX - 1;
+    for prefix in &prefixes[..=last] {
+        let rows =
+            (0..1000u32).map(|row| list.fingerprints.of(&[prefix.as_slice(), &(row << 12).to_be_bytes()].concat()));
+        assert_eq!(rows.collect::<std::collections::BTreeSet<_>>().len(), 1000);
+    }
+    assert_eq!(list.fingerprints.of(&prefixes[last + 1]), u32::MAX, "one too many");
+    assert_eq!(list.fingerprints.of(b"tree"), 0);
 }
 
 #[test]
@@ -166,7 +195,7 @@ fn a_zeroed_list_is_empty_and_a_reset_one_again() {
         }
         assert_eq!(check(&list).len(), 20);
         assert!(list.used() > 0 && list.used() <= list.capacity());
-        list.reset(b"\x01");
+        list.reset(&[b"\x01"]);
     }
 }
 
@@ -248,7 +277,7 @@ fn insert_together(common: &[u8], key_of: impl Fn(u64, u64) -> [u8; 16] + Sync) 
     const THREADS: u64 = 4;
     const EACH: u64 = 5000;
     let list = list(8 << 20);
-    list.reset(common);
+    list.reset(&[common]);
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
