@@ -7,7 +7,7 @@ pub mod aligned;
 pub mod arena;
 pub mod frames;
 pub mod futex;
-pub mod key_filter;
+pub mod key_index;
 pub mod lock;
 pub mod lock_table;
 pub mod pins;

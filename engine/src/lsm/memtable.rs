@@ -13,8 +13,8 @@
 //!    of an older one.
 //! 2. `start` of a table is a log position such that every record at or above it that was logged before the table became
 //!    active does not exist: when all older tables are flushed, replay may start there.
-//! 3. Every key of an ordinary entry was added to the table's key filter before the entry was inserted, and so before it is
-//!    visible: a point lookup asks the filter first.
+//! 3. Every ordinary entry is added to the table's key index after it was inserted and before it is visible: a point lookup asks the
+//!    index first.
 //! 4. Range tombstones stand in the same list under the prefix 0x00, which no full key starts with; `range_deletes` counts
 //!    them after they are inserted and before they are published.
 
@@ -28,16 +28,16 @@ use crate::base::ids::{Lsn, SeqNo};
 use crate::base::key::{Kind, Trailer};
 use crate::format::batch::ops;
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
-use crate::mem::key_filter::{KeyFilter, KeyFilterParts};
+use crate::mem::key_index::{KeyIndex, KeyIndexParts, Known};
 use crate::mem::region::{Layout, Part, Region};
 use crate::mem::skiplist::{Entry, Iter, Reservation, Skiplist, SkiplistParts, Splice, entry_size, height};
 use crate::shared_struct;
 
 /// First byte of a range tombstone's key in a memtable; full keys start with 1 to 8.
 const RANGE_PREFIX: u8 = 0;
-/// Bytes of a memtable for each byte of its key filter. An entry with a 100-byte value takes 160 bytes of a memtable, so its
-/// key gets twenty bits.
-const BYTES_PER_FILTER_BYTE: usize = 64;
+/// Bytes of a memtable for each slot of its key index. An entry with a 100-byte value takes 160 bytes of a memtable, so less than half
+/// of the slots are taken; of entries of 64 bytes nearly half find no slot, and are searched for.
+const BYTES_PER_SLOT: usize = 64;
 /// Where the ordinary entries start.
 const FIRST_KEY: &[u8] = &[1];
 
@@ -58,7 +58,7 @@ shared_struct! {
 /// Places of the memtables in the region.
 pub struct MemtableParts {
     headers: Part<Header>,
-    lists: Vec<(SkiplistParts, KeyFilterParts)>,
+    lists: Vec<(SkiplistParts, KeyIndexParts)>,
 }
 
 /// Room for one batch in one memtable.
@@ -80,7 +80,7 @@ pub struct Memtable {
     headers: Part<Header>,
     index: usize,
     list: Skiplist,
-    filter: KeyFilter,
+    keys: KeyIndex,
     fragments: Mutex<Option<FragmentCache>>,
 }
 
@@ -111,7 +111,7 @@ impl Memtables {
         let headers = layout.part("memtable headers", count);
         let mut list = || {
             let list = Skiplist::reserve(layout, "memtable", bytes);
-            (list, KeyFilter::reserve(layout, "memtable", bytes / BYTES_PER_FILTER_BYTE))
+            (list, KeyIndex::reserve(layout, "memtable", bytes / BYTES_PER_SLOT, bytes))
         };
         let lists = (0..count).map(|_| list()).collect();
         MemtableParts { headers, lists }
@@ -121,12 +121,12 @@ impl Memtables {
     #[must_use]
     pub fn new(region: &Region, parts: MemtableParts) -> Self {
         let headers = parts.headers;
-        let table = |(index, (list, filter))| Memtable {
+        let table = |(index, (list, keys))| Memtable {
             region: region.clone(),
             headers,
             index,
             list: Skiplist::new(region, list),
-            filter: KeyFilter::new(region, filter),
+            keys: KeyIndex::new(region, keys),
             fragments: Mutex::new(None),
         };
         Self { tables: parts.lists.into_iter().enumerate().map(table).collect() }
@@ -152,16 +152,21 @@ impl Memtable {
         &self.region.part(self.headers)[self.index]
     }
 
-    /// Empties the table for a new life that starts at log position `start`. Only for a table that `find_free` returned.
-    /// Most keys are expected to begin with one of `prefixes`, see [`Skiplist::reset`].
-    pub fn reset(&self, start: Lsn, prefixes: &[Vec<u8>]) {
+    /// Empties the table for a new life. Only for a table that `find_free` returned. Most keys are expected to begin with one of
+    /// `prefixes`, see [`Skiplist::reset`].
+    pub fn empty(&self, prefixes: &[Vec<u8>]) {
         let header = self.header();
         self.list.reset(prefixes);
-        self.filter.reset();
+        self.keys.reset();
         header.range_deletes.store(0, Ordering::Relaxed);
+        header.life.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Begins the life of an empty table at log position `start`.
+    pub fn begin(&self, start: Lsn) {
+        let header = self.header();
         header.start.store(start.0, Ordering::Relaxed);
         header.dropped_at.store(0, Ordering::Relaxed);
-        header.life.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Notes that the table left the set of memtables at `generation`.
@@ -215,8 +220,8 @@ impl Memtable {
                 self.list.insert(&mut room.space, tower, &range_key, trailer, op.value, splice);
                 range_deletes += 1;
             } else {
-                self.filter.add(key_hash(op.key));
-                self.list.insert(&mut room.space, tower, op.key, trailer, op.value, splice);
+                let place = self.list.insert(&mut room.space, tower, op.key, trailer, op.value, splice);
+                self.keys.add(key_hash(op.key), place, |other| self.list.relation(other, op.key, trailer));
             }
         }
         if range_deletes > 0 {
@@ -224,19 +229,30 @@ impl Memtable {
         }
     }
 
+    #[inline]
+    fn known(&self, key: &[u8], hash: u64) -> Known {
+        self.keys.find(hash, |place| self.list.is_of(place, key))
+    }
+
     /// The newest version of `key` (with hash `hash`) that `bound` allows; a tombstone is a version too.
     #[inline]
     #[must_use]
     pub fn get(&self, key: &[u8], hash: u64, bound: Trailer) -> Option<Entry<'_>> {
-        if self.filter.may_have(hash) { self.list.get(key, bound) } else { None }
+        match self.known(key, hash) {
+            Known::At(place) => self.list.get_from(place, key, bound),
+            Known::Absent => None,
+            Known::Nothing => self.list.get(key, bound),
+        }
     }
 
     /// The versions of `key` (with hash `hash`) that `bound` allows, newest first.
     #[inline]
     pub fn versions<'m>(&'m self, key: &'m [u8], hash: u64, bound: Trailer) -> impl Iterator<Item = Entry<'m>> {
         let mut iter = self.list.iter();
-        if self.filter.may_have(hash) {
-            iter.seek(key, bound);
+        match self.known(key, hash) {
+            Known::At(place) => iter.seek_from(place, key, bound),
+            Known::Absent => {}
+            Known::Nothing => iter.seek(key, bound),
         }
         let mut is_first = true;
         std::iter::from_fn(move || {

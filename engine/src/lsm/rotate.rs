@@ -58,12 +58,13 @@ impl Lsm {
     /// Makes memtable `free` active. The caller holds the rotation lock (or is alone, at open).
     pub(crate) fn activate(&self, free: usize, list: MemtableList) -> Result<()> {
         let control = self.control();
-        let prefixes = self.expected_prefixes(list)?;
+        // While writers go on in the old one.
+        self.memtables.get(free).empty(&self.expected_prefixes(list)?);
         control.writers_blocked.store(1, Ordering::SeqCst);
         let drained = self.drain_writers();
         if drained.is_ok() {
             let start = self.log.get().map_or_else(|| self.replay_position(), |log| log.position());
-            self.memtables.get(free).reset(start, &prefixes);
+            self.memtables.get(free).begin(start);
             // A flush may take the oldest entry off at the same time.
             let _ = control
                 .memtables

@@ -43,6 +43,7 @@ use std::cmp;
 use std::sync::atomic::AtomicU64 as ProcessCounter;
 
 use super::arena::{Arena, ArenaParts, UNIT};
+use super::key_index::Relation;
 use super::region::{Layout, Part, Region};
 use super::sync::{AtomicU64, Ordering};
 use crate::base::key::{Trailer, compare};
@@ -69,6 +70,9 @@ pub const HEIGHT_MAX: usize = 20;
 /// Since only the nodes walked over cost a cache miss, and not those stopped at, what counts is their expected number,
 /// (1-p)/p · log n / log (1/p): 19 at p = 1/2 and 29 at p = 1/4 for 600 000 entries. The price is 5 bytes of links per entry.
 const BRANCHING_BITS: u32 = 1;
+
+/// Versions that are walked over from a key's newest one, after which a search is cheaper.
+const FROM_STEPS_MAX: usize = 16;
 
 const TRAILER: u32 = 8;
 const LENGTHS: u32 = 16;
@@ -251,13 +255,58 @@ impl Skiplist {
         (entry.key == key).then_some(entry)
     }
 
+    /// As [`get`](Self::get), from an entry of `key` on, which is at `place`: the newest that there was when it was asked for.
+    #[inline]
+    #[must_use]
+    pub fn get_from(&self, place: u32, key: &[u8], bound: Trailer) -> Option<Entry<'_>> {
+        let node = self.allowed_from(place, key, bound)?;
+        Some(self.entry(node))
+    }
+
+    /// The first entry of `key`, from the one at `place` on, that `bound` allows.
+    #[inline]
+    fn allowed_from(&self, place: u32, key: &[u8], bound: Trailer) -> Option<u32> {
+        let mut node = place;
+        for _ in 0..FROM_STEPS_MAX {
+            if self.trailer(node) <= bound {
+                return Some(node);
+            }
+            node = node_of(self.link(node, 0).load(Ordering::Acquire));
+            if node == 0 || self.key(node) != key {
+                return None;
+            }
+        }
+        let target = self.target(key, bound);
+        let found = node_of(self.search(&target).link);
+        (found != 0 && self.key(found) == key).then_some(found)
+    }
+
+    /// Whether the entry at `place` is one of `key`.
+    #[inline]
+    #[must_use]
+    pub fn is_of(&self, place: u32, key: &[u8]) -> bool {
+        self.key(place) == key
+    }
+
+    /// What the entry at `place` is for one of `key` with `trailer`.
+    #[inline]
+    #[must_use]
+    pub fn relation(&self, place: u32, key: &[u8], trailer: Trailer) -> Relation {
+        match self.key(place) == key {
+            false => Relation::Other,
+            true if self.trailer(place) < trailer => Relation::Older,
+            true => Relation::AsNew,
+        }
+    }
+
     /// An iterator, not positioned yet.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter::new(self)
     }
 
-    /// Inserts an entry. An entry with the same key and trailer may be there already; then nothing changes.
+    /// Inserts an entry; its place, as an index of the list may know it. An entry with the same key and trailer may be there already;
+    /// then nothing changes.
     ///
     /// `room` is the batch's reservation, `height` the height that its size was computed with. `splice` remembers where
     /// the last insert through it was: pass the same one for keys that are near each other.
@@ -272,17 +321,18 @@ impl Skiplist {
         trailer: Trailer,
         value: &[u8],
         splice: &mut Splice,
-    ) {
+    ) -> u32 {
         let target = self.target(key, trailer);
-        let Some(fresh) = self.seat(splice, &target) else { return };
+        let Some(fresh) = self.seat(splice, &target) else { return node_of(self.search(&target).link) };
         let node = self.write_node(room, height, &target, value);
         for level in 0..usize::from(height) {
             if !self.link_in(node, level, level < fresh, &target, splice) {
-                return;
+                return node_of(self.search(&target).link);
             }
         }
         room.take(entry_size(key.len(), value.len(), height));
         self.counters()[counter_of_thread()].entries.fetch_add(1, Ordering::Relaxed);
+        node
     }
 
     /// Writes a node into `room` without taking the space yet; returns its offset.

@@ -58,6 +58,13 @@ impl<'a> Iter<'a> {
         self.prefetch_next();
     }
 
+    /// Goes to the first entry of `key` that `bound` allows, as [`Skiplist::get_from`]; to none when there is none.
+    #[inline]
+    pub fn seek_from(&mut self, place: u32, key: &[u8], bound: Trailer) {
+        self.node = self.list.allowed_from(place, key, bound).unwrap_or(0);
+        self.prefetch_next();
+    }
+
     /// Goes to the last entry at or before (`key`, `bound`) in the order of entries.
     pub fn seek_for_prev(&mut self, key: &[u8], bound: Trailer) {
         let stop = self.list.search(&self.list.target(key, bound));
