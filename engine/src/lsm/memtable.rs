@@ -38,6 +38,9 @@ const RANGE_PREFIX: u8 = 0;
 /// Bytes of a memtable for each slot of its key index. An entry with a 100-byte value takes 160 bytes of a memtable, so less than half
 /// of the slots are taken; of entries of 64 bytes nearly half find no slot, and are searched for.
 const BYTES_PER_SLOT: usize = 64;
+/// A later version of a key is put beside the one before it, on the lowest level alone, when its tower would not be higher than this:
+/// all but one in 2⁵. So a search that passes thousands of versions has some to hold on to.
+const LOW_TOWER: u8 = 5;
 /// Where the ordinary entries start.
 const FIRST_KEY: &[u8] = &[1];
 
@@ -220,8 +223,16 @@ impl Memtable {
                 self.list.insert(&mut room.space, tower, &range_key, trailer, op.value, splice);
                 range_deletes += 1;
             } else {
-                let place = self.list.insert(&mut room.space, tower, op.key, trailer, op.value, splice);
-                self.keys.add(key_hash(op.key), place, |other| self.list.relation(other, op.key, trailer));
+                let hash = key_hash(op.key);
+                let older = match self.known(op.key, hash) {
+                    Known::At(place) if tower <= LOW_TOWER => Some(place),
+                    _ => None,
+                };
+                let beside =
+                    older.and_then(|place| self.list.insert_newer(&mut room.space, place, op.key, trailer, op.value));
+                let place = beside
+                    .unwrap_or_else(|| self.list.insert(&mut room.space, tower, op.key, trailer, op.value, splice));
+                self.keys.add(hash, place, |other| self.list.relation(other, op.key, trailer));
             }
         }
         if range_deletes > 0 {

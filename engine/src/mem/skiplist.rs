@@ -326,12 +326,12 @@ impl Skiplist {
         let Some(fresh) = self.seat(splice, &target) else { return node_of(self.search(&target).link) };
         let node = self.write_node(room, height, &target, value);
         for level in 0..usize::from(height) {
-            if !self.link_in(node, level, level < fresh, &target, splice) {
-                return node_of(self.search(&target).link);
+            if let Err(other) = self.link_in(node, level, level < fresh, &target, splice) {
+                return other;
             }
         }
         room.take(entry_size(key.len(), value.len(), height));
-        self.counters()[counter_of_thread()].entries.fetch_add(1, Ordering::Relaxed);
+        self.count_entry();
         node
     }
 
@@ -351,30 +351,85 @@ impl Skiplist {
         node
     }
 
-    /// Links `node` in on `level`; false when an equal entry turned up on level 0, and nothing changed.
+    /// Inserts a newer version of the key than that at `newest`, which is the newest as far as is known, on the lowest level alone: next
+    /// to it, without a search. `None` when it cannot tell where, and nothing has changed: then [`insert`](Self::insert) can.
+    ///
+    /// # Panics
+    /// As `insert`.
+    pub fn insert_newer(
+        &self,
+        room: &mut Reservation,
+        newest: u32,
+        key: &[u8],
+        trailer: Trailer,
+        value: &[u8],
+    ) -> Option<u32> {
+        let target = self.target(key, trailer);
+        // Whoever stored the hint had reached that node; acquiring the hint makes it complete for us, too.
+        let before = self.arena.half(newest + PREVIOUS).load(Ordering::Acquire);
+        let is_behind = before != HEAD && (before == 0 || !self.compare(before, &target).is_lt());
+        if is_behind || !self.compare(newest, &target).is_gt() {
+            return None;
+        }
+        let stop = self.walk(before, 0, &target, newest);
+        if stop.found {
+            return Some(node_of(stop.link));
+        }
+        let node = self.write_node(room, 1, &target, value);
+        if let Err(other) = self.link_after(node, 0, stop, &target) {
+            return Some(other);
+        }
+        room.take(entry_size(key.len(), value.len(), 1));
+        self.count_entry();
+        Some(node)
+    }
+
     #[inline]
-    fn link_in(&self, node: u32, level: usize, fresh: bool, target: &Target<'_>, splice: &mut Splice) -> bool {
+    fn count_entry(&self) {
+        self.counters()[counter_of_thread()].entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Links `node` in on `level` where the splice is; `Err` as [`link_after`](Self::link_after).
+    #[inline]
+    fn link_in(
+        &self,
+        node: u32,
+        level: usize,
+        fresh: bool,
+        target: &Target<'_>,
+        splice: &mut Splice,
+    ) -> Result<(), u32> {
         let mut stop = splice.stop(level);
         if !fresh {
             stop = self.walk(stop.before, level, target, 0);
         }
+        let linked = self.link_after(node, level, stop, target);
+        match linked {
+            Ok(next) => splice.put(level, target.link_to(node), next),
+            Err(_) => splice.forget(),
+        }
+        linked.map(drop)
+    }
+
+    /// Links `node` in on `level`, behind `stop` or what has come there since; the link that it has now. `Err`: an equal entry turned up
+    /// on level 0, at this place, and nothing changed.
+    #[inline]
+    fn link_after(&self, node: u32, level: usize, mut stop: Stop, target: &Target<'_>) -> Result<u64, u32> {
         loop {
             self.link(node, level).store(stop.link, Ordering::Relaxed);
             if level == 0 {
                 self.arena.half(node + PREVIOUS).store(stop.before, Ordering::Relaxed);
                 self.arena.half(node + TAIL).store(self.tail_behind(stop.link, target), Ordering::Relaxed);
             }
-            let (old, new) = (stop.link, target.link_to(node));
             let link = self.link(stop.before, level);
-            if link.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed).is_ok() {
-                splice.put(level, new, stop.link);
-                return true;
+            let new = target.link_to(node);
+            if link.compare_exchange(stop.link, new, Ordering::Release, Ordering::Relaxed).is_ok() {
+                return Ok(stop.link);
             }
             stop = self.walk(stop.before, level, target, 0);
             if stop.found {
                 debug_assert_eq!(level, 0, "two nodes of one entry above level 0");
-                splice.forget();
-                return false;
+                return Err(node_of(stop.link));
             }
         }
     }

@@ -166,6 +166,61 @@ fn fingerprints_tell_keys_of_expected_prefixes_apart() {
     assert_eq!(list.fingerprints.of(b"tree"), 0);
 }
 
+/// A list of rows with many versions, each put beside the one before it, is as one whose versions were searched for; also when several
+/// threads add versions of the same rows.
+#[test]
+fn newer_versions_are_put_beside_older_ones() {
+    const ROWS: u64 = 50;
+    let (list, plain) = (list(4 << 20), list(4 << 20));
+    let mut splice = Splice::default();
+    let key = |row: u64| row.to_be_bytes();
+    let newest: Vec<_> = (0..ROWS).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
+    for row in 0..ROWS {
+        let mut room = list.reserve_space(entry_size(8, 4, 3)).unwrap();
+        let place = list.insert(&mut room, 3, &key(row), Trailer(1), b"root", &mut splice);
+        newest[row as usize].store(place, Ordering::SeqCst);
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (list, newest) = (&list, &newest);
+            scope.spawn(move || {
+                let mut splice = Splice::default();
+                for at in 0..4000u64 {
+                    let (row, trailer) = (mixed(at) % ROWS, Trailer(2 + at * 4 + thread));
+                    let before = newest[row as usize].load(Ordering::SeqCst);
+                    let mut room = list.reserve_space(entry_size(8, 4, 2)).unwrap();
+                    let place = list
+                        .insert_newer(&mut room, before, &key(row), trailer, b"next")
+                        .unwrap_or_else(|| list.insert(&mut room, 2, &key(row), trailer, b"next", &mut splice));
+                    assert_eq!(
+                        list.insert_newer(&mut room, before, &key(row), trailer, b"next").unwrap_or(place),
+                        place
+                    );
+                    newest[row as usize].store(place, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    for row in 0..ROWS {
+        put(&plain, 1, &key(row), 1, b"root", &mut splice);
+    }
+    for (at, thread) in (0..4000u64).flat_map(|at| (0..4).map(move |thread| (at, thread))) {
+        put(&plain, 1, &key(mixed(at) % ROWS), 2 + at * 4 + thread, b"next", &mut splice);
+    }
+    assert_eq!(check(&list), check(&plain));
+    assert_eq!(list.entries(), plain.entries());
+    for row in 0..ROWS {
+        let place = newest[row as usize].load(Ordering::SeqCst);
+        for bound in [u64::MAX, 9000, 100, 1] {
+            let found = plain.get(&key(row), Trailer(bound));
+            assert_eq!(list.get(&key(row), Trailer(bound)), found);
+            if list.relation(place, &key(row), Trailer(bound)) == Relation::AsNew {
+                assert_eq!(list.get_from(place, &key(row), Trailer(bound)), found);
+            }
+        }
+    }
+}
+
 #[test]
 fn heights_thin_out_by_half() {
     let mut counts = [0u32; HEIGHT_MAX + 1];
