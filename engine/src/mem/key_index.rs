@@ -229,3 +229,52 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, feature = "shuttle"))]
+mod models {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mem::sync::model::check;
+
+    /// Threads add entries of keys that share a bucket, all but two of its slots being taken; who has added one finds it or a newer one,
+    /// unless the bucket was full.
+    #[test]
+    fn a_key_has_one_slot_which_grows_newer() {
+        const KEYS: u32 = 16;
+        check(2000, || {
+            let mut layout = Layout::new();
+            let parts = KeyIndex::reserve(&mut layout, "test", 1, 1 << 20);
+            let index = Arc::new(KeyIndex::new(&Region::anonymous(&layout).unwrap(), parts));
+            // Entry `n` is of key `n % KEYS`; all have one hash, and so one bucket and one tag.
+            let relation = |number: u32, other: u32| match other / UNIT {
+                other if other % KEYS != number % KEYS => Relation::Other,
+                other if other < number => Relation::Older,
+                _ => Relation::AsNew,
+            };
+            for key in 2..KEYS {
+                index.add(7, (KEYS + key) * UNIT, |other| relation(KEYS + key, other));
+            }
+            let adds: [&[u32]; 3] = [&[16, 48], &[32, 17], &[33, 64]];
+            let running: Vec<_> = adds
+                .into_iter()
+                .map(|numbers| {
+                    let index = Arc::clone(&index);
+                    shuttle::thread::spawn(move || {
+                        for &number in numbers {
+                            index.add(7, number * UNIT, |other| relation(number, other));
+                            let found = index.find(7, |place| place / UNIT % KEYS == number % KEYS);
+                            assert!(matches!(found, Known::At(place) if place >= number * UNIT), "{found:?}");
+                        }
+                    })
+                })
+                .collect();
+            running.into_iter().for_each(|thread| thread.join().unwrap());
+            for (key, newest) in [(0, 64), (1, 33)] {
+                assert_eq!(index.find(7, |place| place / UNIT % KEYS == key), Known::At(newest * UNIT));
+            }
+            let taken: Vec<_> = index.buckets[0].slots.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
+            assert!(taken.iter().all(|&slot| slot != 0), "each of sixteen keys has one: {taken:?}");
+        });
+    }
+}

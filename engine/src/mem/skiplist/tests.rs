@@ -461,6 +461,33 @@ mod models {
         });
     }
 
+    /// Two threads put versions beside the first one of a key, and a third puts another key before it.
+    #[test]
+    fn beside_one_version() {
+        model::check(1500, || {
+            let list = Arc::new(list(4096));
+            let mut room = list.reserve_space(entry_size(1, 1, 2)).unwrap();
+            let first = list.insert(&mut room, 2, &[5], Trailer(1), &[5], &mut Splice::default());
+            let beside = |trailers: &'static [u64]| {
+                let list = Arc::clone(&list);
+                shuttle::thread::spawn(move || {
+                    for &trailer in trailers {
+                        let mut room = list.reserve_space(entry_size(1, 1, 1)).unwrap();
+                        assert!(list.insert_newer(&mut room, first, &[5], Trailer(trailer), &[5]).is_some());
+                        assert_eq!(list.get(&[5], Trailer(trailer)).unwrap().trailer, Trailer(trailer));
+                    }
+                })
+            };
+            let mut running = vec![beside(&[2, 4]), beside(&[3, 2])];
+            let before = Arc::clone(&list);
+            running.push(shuttle::thread::spawn(move || put(&before, 1, &[4], 1, &[4], &mut Splice::default())));
+            running.into_iter().for_each(|thread| thread.join().unwrap());
+            let got: Vec<_> = check(&list).iter().map(|(key, trailer, _)| (key[0], *trailer)).collect();
+            assert_eq!(got, [(4, 1), (5, 4), (5, 3), (5, 2), (5, 1)]);
+            assert_eq!(list.entries(), 5);
+        });
+    }
+
     #[test]
     fn neighbours() {
         model_of(1500, &[&[(1, 1, 2), (3, 1, 3), (5, 1, 1)], &[(2, 1, 3), (4, 1, 2)]]);
