@@ -61,7 +61,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a cluster for `methods` in `dir`, with settings for the last of them.
+    /// Starts a cluster with a database for each of `methods`, and the settings of the last of them.
     fn start(job: &Job, memory: Memory, methods: &[AccessMethod]) -> Result<Self> {
         let (installation, account) = (Installation::find()?, Account::find()?);
         let method = *methods.last().unwrap_or(&PEER);
