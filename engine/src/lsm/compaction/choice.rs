@@ -15,6 +15,8 @@ pub enum Reason {
     L0Blocked(usize),
     /// A level is this many times its target.
     LevelSize(Level, f64),
+    /// A level is above the base: the data has shrunk, or options have changed.
+    LeftOver(Level),
     /// This share of a file's entries are deletes.
     Deletes(f64),
     /// A file's range tombstones cover this many bytes below.
@@ -32,6 +34,7 @@ impl fmt::Display for Reason {
             Self::L0Bytes(bytes) => write!(f, "L0 has {bytes} bytes"),
             Self::L0Blocked(depth) => write!(f, "L0 is {depth} deep and its way down is busy"),
             Self::LevelSize(level, score) => write!(f, "{level} is {score:.2} times its target"),
+            Self::LeftOver(level) => write!(f, "{level} is not needed any more"),
             Self::Deletes(share) => write!(f, "{:.0} % of a file are deletes", share * 100.0),
             Self::RangeDeletes(bytes) => write!(f, "range tombstones of a file cover {bytes} bytes below"),
             Self::Covered => f.write_str("covered by a newer range tombstone"),

@@ -45,6 +45,7 @@ pub fn pick(shape: &Shape, policy: &Policy) -> Choice {
                 Choice::Idle => pick_l0::pick_within(shape, policy),
                 down => down,
             },
+            _ if targets.bytes[level] == 0 => pick_run(shape, policy, level, Reason::LeftOver(Level(level as u8))),
             _ => pick_run(shape, policy, level, Reason::LevelSize(Level(level as u8), score)),
         };
         if choice != Choice::Idle {

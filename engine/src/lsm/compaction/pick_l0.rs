@@ -102,7 +102,7 @@ pub(super) fn pick_down(shape: &Shape, policy: &Policy, base: usize) -> Choice {
         let overlap = hull_of(shape, &stack.files).and_then(|hull| shape.take_in(base, &hull));
         let Some(overlap) = overlap else { continue };
         let below: u64 = overlap.iter().map(|f| f.meta.size).sum();
-        if below > stack.bytes && stack.depth < policy.l0_trigger * DEEP_FACTOR && !full {
+        if !Shape::is_cheap(base, stack.bytes, below) && stack.depth < policy.l0_trigger * DEEP_FACTOR && !full {
             continue;
         }
         let cost = below as f64 / stack.bytes.max(1) as f64;

@@ -4,7 +4,7 @@ use crate::base::limits::LEVEL_COUNT;
 use crate::lsm::compaction::shape::Shape;
 use crate::options::Options;
 
-/// Sublevels of L0 at which they are merged into the base level when that rewrites no more than they are.
+/// Sublevels of L0 at which they are merged into the base level when that is cheap.
 const L0_TRIGGER: usize = 4;
 /// At this many times the trigger L0 is merged whatever it rewrites: a scan should not have to merge more runs.
 pub(super) const DEEP_FACTOR: usize = 2;
@@ -13,11 +13,18 @@ pub(super) const WITHIN_FACTOR: usize = 3;
 /// The factor above the last level is at least this share of option `level_multiplier`, however even steps would be: a
 /// smaller one would cost space (1 / factor of the data).
 const LAST_FACTOR_SHARE: f64 = 0.6;
+/// There is a level above the last one when that has this many times the base's bytes. With less the upper one would be as
+/// large as L0 when it is merged, so it would save no writes, and hold as much garbage as there is data.
+const STEP_MIN: f64 = 4.0;
+/// L0 goes straight to the last level at its trigger when that rewrites at most this many times its bytes: what L0 holds then
+/// is garbage in the same measure. Above other levels, whose garbage the factors bound, waiting for more of L0 is cheaper.
+const LAST_REWRITE_MAX: u64 = 3;
 
 /// The knobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Sublevels of L0 at which they are merged into the base level when that is cheap; see [`DEEP_FACTOR`].
+    /// Sublevels of L0 at which they are merged into the base level when that is cheap, see [`Shape::is_cheap`]; at
+    /// [`DEEP_FACTOR`] times as many they always are.
     pub l0_trigger: usize,
     /// Bytes of L0 beyond which it is merged into the base level, however few sublevels they are.
     pub l0_bytes: u64,
@@ -66,7 +73,9 @@ impl Shape {
         let mut target = largest.max(policy.base_bytes);
         let base_bytes = policy.base_bytes.max(1) as f64;
         let multiplier = policy.multiplier as f64;
-        let steps = ((target as f64 / base_bytes).ln() / multiplier.ln()).ceil().clamp(0.0, (last - 1) as f64) as usize;
+        let size = target as f64 / base_bytes;
+        let steps = (size.ln() / multiplier.ln()).ceil().clamp(0.0, (last - 1) as f64) as usize;
+        let steps = if size < STEP_MIN { 0 } else { steps };
         let mut base = last;
         bytes[last] = target;
         for left in (1..=steps).rev() {
@@ -76,15 +85,20 @@ impl Shape {
             base -= 1;
             bytes[base] = target;
         }
-        // Never skip a level that has data, or will have: L0 must not be merged below it.
+        // Never skip a level that has data, or will have: L0 must not be merged below it. Its target is 0, so it empties.
         let in_use = |level: usize| {
             !self.levels[level].is_empty() || self.running.iter().any(|other| other.output.index() == level)
         };
         if let Some(first) = (1..base).find(|&level| in_use(level)) {
-            bytes[first..base].fill(policy.base_bytes);
             base = first;
         }
         Targets { base, bytes }
+    }
+
+    /// Whether `bytes` of L0 may go to the base as soon as they are deep enough, as they rewrite `below` there.
+    #[must_use]
+    pub fn is_cheap(base: usize, bytes: u64, below: u64) -> bool {
+        below <= bytes.saturating_mul(if base == LEVEL_COUNT - 1 { LAST_REWRITE_MAX } else { 1 })
     }
 
     /// How urgent L0 is; 1 where it may be merged, [`DEEP_FACTOR`] where it must be.

@@ -29,11 +29,17 @@ fn a_simulation_repeats_from_its_seed() {
     assert_eq!(run(small), run(small));
 }
 
+/// Overwritten four times, with memtables of 16 MiB.
+fn small(options: &mut SimulateOptions, megabytes: u64) {
+    (options.data_bytes, options.write_bytes) = (megabytes << 20, megabytes << 22);
+    options.engine.memtable_bytes = 16 << 20;
+}
+
 /// The table of docs/internals/compaction.md.
 #[test]
 fn golden_costs() {
     type Change = fn(&mut SimulateOptions);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 13] = [
         ("25 GB, overwritten once by chance", |_| {}),
         ("the same, in the long run", |o| o.warm_bytes = 25 << 30),
         ("written into an empty engine", |o| o.loaded = false),
@@ -42,6 +48,10 @@ fn golden_costs() {
         ("level_multiplier 4", |o| o.engine.level_multiplier = 4),
         ("memtable_bytes 256 MiB", |o| o.engine.memtable_bytes = 256 << 20),
         ("5 GB", |o| (o.data_bytes, o.write_bytes) = (5 << 30, 5 << 30)),
+        ("160 MB, overwritten four times, memtables of 16 MiB", |o| small(o, 160)),
+        ("320 MB, likewise", |o| small(o, 320)),
+        ("640 MB, likewise", |o| small(o, 640)),
+        ("1280 MB, likewise", |o| small(o, 1280)),
         ("compaction reads 8 bytes per flushed one", |o| o.compaction_speed = Some(8.0)),
     ];
     let mut table = String::from("write space L0  L1..L6 written per byte of rows         what\n");
