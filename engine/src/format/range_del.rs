@@ -86,6 +86,15 @@ impl RangeTombstones {
         self.seqnos.get(rank).copied()
     }
 
+    /// Whether a tombstone covers keys from `from` on and before `to`, if there is an end; of some keys at least.
+    #[must_use]
+    pub fn overlaps(&self, from: &[u8], to: Option<&[u8]>) -> bool {
+        let behind = self.fragments.partition_point(|(edge, _)| edge.as_slice() <= from);
+        let reached = self.fragments[behind.saturating_sub(1)..].iter();
+        let mut before_end = reached.take_while(|(edge, _)| to.is_none_or(|to| edge.as_slice() < to));
+        before_end.any(|&(_, set)| self.sets.is_inhabited(set))
+    }
+
     /// Appends the list to the footer.
     pub fn encode_list(list: &[RangeTombstone], out: &mut Vec<u8>) {
         push_varint(out, list.len() as u64);
@@ -154,6 +163,10 @@ impl SetArena {
         }
         self.nodes.push(node);
         (self.nodes.len() - 1) as u32
+    }
+
+    fn is_inhabited(&self, set: u32) -> bool {
+        self.nodes.get(set as usize).is_some_and(|node| node.count > 0)
     }
 
     /// The largest member below `limit`.

@@ -295,6 +295,8 @@ impl Cursor {
             }
         }
         self.range_deletes = lsm.range_deletes(&view, memtables.indices())?;
+        // Most are those of other trees, which are not to cost a look for each entry.
+        self.range_deletes.retain(|t| t.tombstones().overlaps(&self.from, self.to.as_deref()));
         Ok(sources)
     }
 
