@@ -39,13 +39,50 @@ pub struct RowScan {
 /// A transaction that had committed before the scan's snapshot: rows that were loaded together have the same writer, who
 /// need not be asked about for each.
 #[derive(Clone, Copy, Default)]
-struct Settled(Option<TxnId>);
+struct Settled {
+    writer: Option<TxnId>,
+    /// The last header of a row that everybody who asks here sees.
+    header: Header,
+}
+
+/// What stands before the payload of a put, to tell others of the same command by one comparison. Empty: none.
+#[derive(Clone, Copy, Default)]
+struct Header {
+    bytes: u128,
+    mask: u128,
+    len: usize,
+    number: u16,
+    stamp: Option<Stamp>,
+}
+
+impl Header {
+    const LEN_MAX: usize = size_of::<u128>();
+
+    /// That of `version`, which `value` says; none when it is long.
+    fn of(version: &RowVersion<'_>, value: &[u8]) -> Self {
+        let len = value.len() - version.payload.len();
+        let Some(&start) = value.first_chunk().filter(|_| len <= Self::LEN_MAX) else { return Self::default() };
+        let mask = u128::MAX >> (8 * (Self::LEN_MAX - len));
+        let bytes = u128::from_le_bytes(start) & mask;
+        Self { bytes, mask, len, number: version.number, stamp: version.stamp }
+    }
+
+    /// The version that `value` says, if it begins with this header. The encoding of a header is the only one of what it says, and
+    /// ends by itself.
+    #[inline]
+    fn version_of<'v>(&self, value: &'v [u8]) -> Option<RowVersion<'v>> {
+        let start = u128::from_le_bytes(*value.first_chunk()?);
+        let is_same = self.len > 0 && start & self.mask == self.bytes;
+        let Self { number, stamp, .. } = *self;
+        is_same.then(|| RowVersion { kind: RowKind::Put, number, stamp, payload: &value[self.len..] })
+    }
+}
 
 impl Settled {
     /// Whether whoever wrote `version` is settled, or forgotten.
     #[inline]
-    fn has_written(self, version: &RowVersion<'_>) -> bool {
-        version.stamp.is_none_or(|stamp| Some(stamp.txn) == self.0)
+    fn has_written(&self, version: &RowVersion<'_>) -> bool {
+        version.stamp.is_none_or(|stamp| Some(stamp.txn) == self.writer)
     }
 
     /// After `version` was seen with `snapshot`. What a transaction has written itself depends on the command, and where there
@@ -54,7 +91,7 @@ impl Settled {
         if let (Snapshot::At(_), Some(stamp)) = (snapshot, version.stamp)
             && !status.is_own(stamp.txn)
         {
-            self.0 = Some(stamp.txn);
+            *self = Self { writer: Some(stamp.txn), header: Header::default() };
         }
     }
 }
@@ -161,9 +198,10 @@ impl<D: Destination> Chooser for RowChooser<'_, D> {
 
     #[inline]
     fn choose(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {
-        // Most rows by far: everybody sees the newest version.
-        if first && let Some(payload) = frozen_put(value) {
-            let version = RowVersion { kind: RowKind::Put, number: 0, stamp: None, payload };
+        // Most rows by far: everybody sees the newest version, or it was written along with the row before.
+        let frozen = |payload| RowVersion { kind: RowKind::Put, number: 0, stamp: None, payload };
+        let plain = || frozen_put(value).map(frozen).or_else(|| self.settled.header.version_of(value));
+        if first && let Some(version) = plain() {
             self.to.put(&ScannedRow { key: &key[self.prefix_len..], version, newer: None })?;
             return Ok(self.after_row());
         }
@@ -181,6 +219,7 @@ impl<D: Destination> RowChooser<'_, D> {
     fn choose_any(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {
         let version = decode(value).map_err(|what| bad_version(self.tree, what))?;
         let (seen, newer) = if first && version.kind == RowKind::Put && self.settled.has_written(&version) {
+            self.settled.header = Header::of(&version, value);
             (Seen::Row, None)
         } else {
             (self.judge(first, &version)?, self.walk.newer)
