@@ -50,9 +50,22 @@ impl Ahead {
     }
 
     /// The place of the row that was returned last, when that is still here.
+    #[inline]
     #[must_use]
     pub fn last(&self) -> Option<Root> {
-        let &(word, _) = self.tuples.get(self.at.checked_sub(1)?)?;
+        self.place(self.at.checked_sub(1)?)
+    }
+
+    /// The place of the next row, when that is here.
+    #[inline]
+    #[must_use]
+    pub fn next(&self) -> Option<Root> {
+        self.place(self.at)
+    }
+
+    #[inline]
+    fn place(&self, at: usize) -> Option<Root> {
+        let &(word, _) = self.tuples.get(at)?;
         // SAFETY: `put` has written a tuple there.
         let header = unsafe { &*self.memory.as_ptr().add(word as usize).cast::<pg_sys::HeapTupleHeaderData>() };
         Tid::decode(&header.t_ctid).map(|tid| tid.root)
@@ -154,6 +167,7 @@ mod tests {
                 (std::slice::from_raw_parts(tuple.data.add(24), slot.into()), Tid::decode(&header.t_ctid))
             };
             assert_eq!(ahead.last(), place.map(|tid| tid.root));
+            assert_eq!(ahead.next(), (slot < 4).then_some(Root { block: 7, slot: slot + 1 }));
             assert_eq!((bytes, place), (&[slot; 5][..slot.into()], Some(Tid::of_root(Root { block: 7, slot }))));
         }
         assert!(ahead.take().is_none(), "the fifth is out of range");

@@ -4,8 +4,9 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, IndexFetchTableData, ItemPointer, TupleTableSlot};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
+use super::counts;
 use super::last;
-use super::neighbours::{self, Neighbours};
+use super::neighbours::{self, Neighbours, Reader};
 use super::owned::own;
 use super::relation::tree_of;
 use super::slot;
@@ -91,11 +92,42 @@ pub unsafe extern "C-unwind" fn end(data: *mut IndexFetchTableData) {
     }
 }
 
+/// Whether the row at the root `tid` is the next of those that were read ahead; `slot` shows it then.
+///
+/// # Safety
+/// As [`tuple`].
+#[inline]
+unsafe fn shows_next(
+    data: *mut IndexFetchTableData,
+    tid: ItemPointer,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut TupleTableSlot,
+) -> bool {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let (rel, neighbours) = ((*data).rel, (*data.cast::<Fetch>()).neighbours);
+        if neighbours.is_null() || (*rel).pgstat_info.is_null() || !slot::has_nothing_to_free(slot) {
+            return false;
+        }
+        let Some(next) = Tid::decode(&*tid).and_then(|tid| (*neighbours).next(tid.root, Reader::of(snapshot))) else {
+            return false;
+        };
+        slot::show(slot, (*rel).rd_id, next.tuple);
+        if next.is_in_new_block {
+            counts::block(Some(&mut (*(*rel).pgstat_info).t_counts));
+        }
+        *tid = (*slot).tts_tid;
+        true
+    }
+}
+
 /// The version of the row at the root `tid` that `snapshot` sees; writes its place to `tid`.
 ///
 /// A root has one version at most for each snapshot, so it is never called again for the same entry. `all_dead` says that no
 /// snapshot has one any more; row numbers are not used again, so that stays true.
-#[pg_guard]
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn tuple(
     data: *mut IndexFetchTableData,
     tid: ItemPointer,
@@ -104,16 +136,29 @@ pub unsafe extern "C-unwind" fn tuple(
     call_again: *mut bool,
     all_dead: *mut bool,
 ) -> bool {
-    // SAFETY: the server's arguments.
+    // SAFETY: the server's arguments. A row that was read ahead needs no guard: nothing about it panics or raises.
     unsafe {
-        let rel = (*data).rel;
         *call_again = false;
         if !all_dead.is_null() {
             *all_dead = false;
         }
+        shows_next(data, tid, snapshot, slot) || fetch(data, tid, snapshot, slot, all_dead)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn fetch(
+    data: *mut IndexFetchTableData,
+    tid: ItemPointer,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut TupleTableSlot,
+    all_dead: *mut bool,
+) -> bool {
+    // SAFETY: the server's arguments.
+    unsafe {
+        let rel = (*data).rel;
         let Some(Tid { root, .. }) = Tid::decode(&*tid) else { return false };
         let (lsm, tree, status) = (link::lsm(), tree_of(rel), Status::new(snapshot));
-        let mut found = last::room();
         let converted = convert(snapshot);
         // Serializable transactions lock each version before they look at it.
         if matches!(converted, Snapshot::At(_))
@@ -121,10 +166,12 @@ pub unsafe extern "C-unwind" fn tuple(
             && let Some(neighbours) = (*data.cast::<Fetch>()).neighbours(root)
             && neighbours.show(rel, (tree, root), (&converted, &status), slot)
         {
+            neighbours.serve(Reader::of(snapshot));
             super::scan::count_block(rel);
             *tid = (*slot).tts_tid;
             return true;
         }
+        let mut found = last::room();
         let there = match converted {
             Snapshot::Dirty => {
                 let dirty = read::fetch_dirty(lsm, (tree, root), &status, &mut found).or_raise();

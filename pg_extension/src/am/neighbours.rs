@@ -37,8 +37,42 @@ pub struct Neighbours {
     direction: Option<Direction>,
 }
 
+/// The server's snapshot that rows are asked for with, by what tells it from others that one fetch may see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Reader {
+    snapshot: pg_sys::Snapshot,
+    oldest: pg_sys::TransactionId,
+    next: pg_sys::TransactionId,
+    command: pg_sys::CommandId,
+}
+
+impl Reader {
+    /// Whoever reads with `snapshot`.
+    ///
+    /// # Safety
+    /// It is live.
+    #[inline]
+    #[must_use]
+    pub const unsafe fn of(snapshot: pg_sys::Snapshot) -> Self {
+        // SAFETY: the caller's promise.
+        let given = unsafe { &*snapshot };
+        Self { snapshot, oldest: given.xmin, next: given.xmax, command: given.curcid }
+    }
+}
+
+/// A row that was read ahead and is asked for next.
+#[derive(Clone, Copy)]
+pub struct Next {
+    /// The row.
+    pub tuple: Tuple,
+    /// The one before was in another block.
+    pub is_in_new_block: bool,
+}
+
 /// A scan, and what it has read.
 struct Running {
+    /// Who reads, when [`Neighbours::next`] may tell the rows.
+    reader: Option<Reader>,
     scan: RowScan,
     direction: Direction,
     ahead: Ahead,
@@ -103,7 +137,7 @@ impl Neighbours {
         let Some(direction) = self.is_run(root) else { return Ok(None) };
         if self.scan.as_ref().is_none_or(|running| running.scan.snapshot() != snapshot) {
             let scan = begin(store, (tree, root), snapshot, direction)?;
-            self.scan = Some(Running { scan, direction, ahead: Ahead::default() });
+            self.scan = Some(Running { reader: None, scan, direction, ahead: Ahead::default() });
         }
         let Some(running) = &mut self.scan else { return Ok(None) };
         let mut at = running.ahead.last();
@@ -124,6 +158,26 @@ impl Neighbours {
             (self.scan, self.run) = (None, 0);
         }
         Ok(None)
+    }
+
+    /// Lets [`next`](Self::next) tell the rows that come to `reader`, whose snapshot [`show`](Self::show) has just been given.
+    pub fn serve(&mut self, reader: Reader) {
+        if let Some(running) = &mut self.scan {
+            running.reader = Some(reader);
+        }
+    }
+
+    /// The row at `root`, if it is the next of those that were read ahead for `reader`. The slot that shows the one before does not
+    /// mind.
+    #[inline]
+    pub fn next(&mut self, root: Root, reader: Reader) -> Option<Next> {
+        let running = self.scan.as_mut().filter(|running| running.reader == Some(reader))?;
+        if running.ahead.next() != Some(root) {
+            return None;
+        }
+        let before = self.last.replace(root);
+        let tuple = running.ahead.take()?;
+        Some(Next { tuple, is_in_new_block: before.is_none_or(|before| before.block != root.block) })
     }
 
     /// Shows that row in `slot`, if it is one of those read ahead; whether it was.
