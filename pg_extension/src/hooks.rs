@@ -83,7 +83,6 @@ unsafe extern "C-unwind" fn executor_run(
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -94,7 +93,7 @@ unsafe extern "C-unwind" fn utility(
     dest: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: the server's arguments, passed on.
+    // SAFETY: the server's arguments, passed on; no value with a destructor is alive.
     unsafe {
         let command = (*statement).utilityStmt;
         let is = |tag| !command.is_null() && (*command).type_ == tag;
@@ -102,21 +101,8 @@ unsafe extern "C-unwind" fn utility(
         if is_vacuum {
             prefetch::vacuum_begins();
         }
-        match PREVIOUS_UTILITY {
-            Some(previous) => {
-                previous(statement, text, read_only, context, params, environment, dest, completion);
-            }
-            None => externs::standard_ProcessUtility(
-                statement,
-                text,
-                read_only,
-                context,
-                params,
-                environment,
-                dest,
-                completion,
-            ),
-        }
+        let next = PREVIOUS_UTILITY.unwrap_or(externs::standard_ProcessUtility);
+        next(statement, text, read_only, context, params, environment, dest, completion);
         if is_vacuum {
             prefetch::vacuum_ends();
         }
@@ -127,7 +113,8 @@ unsafe extern "C-unwind" fn utility(
 }
 
 /// Copies the rows of the template to a database that was just created.
-unsafe fn created_database(command: *mut pg_sys::CreatedbStmt) {
+#[pg_guard]
+unsafe extern "C-unwind" fn created_database(command: *mut pg_sys::CreatedbStmt) {
     // SAFETY: guarded; a statement that was carried out.
     unsafe {
         let mut template = c"template1".as_ptr();

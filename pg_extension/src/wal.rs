@@ -70,17 +70,18 @@ pub fn register() {
 pub fn log_and_insert(placed: Placed<'_>, note: &[u8]) -> Lsn {
     let first = placed.first().0.to_le_bytes();
     let (batch, len) = (placed.batch().as_ptr(), placed.batch().len() as i32);
+    let kind = if note.is_empty() { BATCH } else { CHANGE };
     // SAFETY: the pieces live until the record is in; the insert cannot fail, and an error in XLogInsert ends the server.
     unsafe {
-        pg_sys::XLogBeginInsert();
-        pg_sys::XLogRegisterData(first.as_ptr().cast_mut().cast(), first.len() as i32);
-        let mut kind = BATCH;
-        if !note.is_empty() {
-            kind = CHANGE;
-            pg_sys::XLogRegisterData(note.as_ptr().cast_mut().cast(), note.len() as i32);
-            pg_sys::XLogSetRecordFlags(pg_sys::XLOG_INCLUDE_ORIGIN as u8);
-        }
-        pg_sys::XLogRegisterData(batch.cast_mut().cast(), len);
+        externs::guarded(|| {
+            externs::XLogBeginInsert();
+            externs::XLogRegisterData(first.as_ptr().cast(), first.len() as i32);
+            if kind == CHANGE {
+                externs::XLogRegisterData(note.as_ptr().cast(), note.len() as i32);
+                externs::XLogSetRecordFlags(pg_sys::XLOG_INCLUDE_ORIGIN as u8);
+            }
+            externs::XLogRegisterData(batch.cast(), len);
+        });
         pg_sys::CritSectionCount += 1;
         let end = externs::XLogInsert(RMGR, kind);
         placed.insert();
@@ -96,9 +97,11 @@ pub fn log_conflict(node: &pg_sys::RelFileNode, oldest: TxnId) {
     let bytes = words.map(u32::to_le_bytes).concat();
     // SAFETY: the bytes live until the record is in.
     unsafe {
-        pg_sys::XLogBeginInsert();
-        pg_sys::XLogRegisterData(bytes.as_ptr().cast_mut().cast(), bytes.len() as i32);
-        externs::guarded(|| externs::XLogInsert(RMGR, CONFLICT));
+        externs::guarded(|| {
+            externs::XLogBeginInsert();
+            externs::XLogRegisterData(bytes.as_ptr().cast(), bytes.len() as i32);
+            externs::XLogInsert(RMGR, CONFLICT);
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use crate::ffi::externs;
 use crate::link;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
+use crate::xact::is_serializable;
 use crate::xact::status::Status;
 
 /// Begins with the next block of the bitmap.
@@ -57,7 +58,7 @@ pub unsafe extern "C-unwind" fn next_tuple(
         let mut found = Found::default();
         let state = state(scan);
         // Serializable transactions lock each version before they look at it.
-        let reads_ahead = pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32;
+        let reads_ahead = !is_serializable();
         while let Some(&root) = state.pending.get(state.at) {
             state.at += 1;
             let State { neighbours, tree, snapshot, .. } = state;

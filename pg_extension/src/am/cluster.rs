@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Datum, HeapTuple, ScanDirection};
 use ssd_engine::base::ids::{CommandId, TreeId, TxnId};
 use ssd_engine::format::row_version::{RowKind, RowVersion, Stamp};
 
-use super::columns;
+use super::columns::HeapRow;
 use super::insert::size_of_row;
 use super::owned::own;
 use super::progress::{self, Blocks};
@@ -171,12 +171,12 @@ impl Copier {
                 link::check_for_interrupts();
                 let kept = self.choose(group);
                 let Some(row) = kept.iter().find(|version| version.kind.is_row()) else { continue };
-                let tuple = columns::heap_tuple(self.old, Tid::of_root(group.root), row_of(row).or_raise().1);
+                let mut row = HeapRow::new(self.old, Tid::of_root(group.root), row_of(row).or_raise().1);
+                let tuple = row.tuple();
                 if let [only] = &kept[..] {
                     mark_whole(tuple, only.stamp);
                 }
                 pg_sys::tuplesort_putheaptuple(sort, tuple);
-                pg_sys::heap_freetuple(tuple);
             }
             progress::set(pg_sys::PROGRESS_CLUSTER_PHASE, pg_sys::PROGRESS_CLUSTER_PHASE_SORT_TUPLES);
             pg_sys::tuplesort_performsort(sort);
@@ -248,11 +248,10 @@ impl Copier {
         let mut rows: Vec<Vec<u8>> = Vec::new();
         let mut bytes = 0;
         for version in kept.iter().filter(|version| version.kind.is_row()) {
-            // SAFETY: both relations are open; the tuple is of the present memory context and freed here.
+            // SAFETY: both relations are open.
             unsafe {
-                let tuple = columns::heap_tuple(self.old, Tid::of_root(root), row_of(version).or_raise().1);
-                let (row, heap_bytes) = self.reform(tuple);
-                pg_sys::heap_freetuple(tuple);
+                let mut old = HeapRow::new(self.old, Tid::of_root(root), row_of(version).or_raise().1);
+                let (row, heap_bytes) = self.reform(old.tuple());
                 bytes = heap_bytes;
                 rows.push(row);
             }

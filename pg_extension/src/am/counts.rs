@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
+use crate::ffi::externs;
 use crate::io::{self, Reads};
 
 thread_local! {
@@ -37,6 +38,46 @@ pub fn block(counts: Option<&mut pg_sys::PgStat_TableCounts>) {
         }
         if now.micros != before.micros {
             count_time(now.micros - before.micros);
+        }
+    }
+}
+
+/// The counts of `rel` in the present (sub)transaction, if something was counted there before.
+unsafe fn of_transaction<'c>(rel: pg_sys::Relation) -> Option<&'c mut pg_sys::PgStat_TableXactStatus> {
+    // SAFETY: the relation is open; variables of this process.
+    unsafe {
+        let table = (*rel).pgstat_info.as_mut()?;
+        table.trans.as_mut().filter(|trans| trans.nest_level == externs::GetCurrentTransactionNestLevel())
+    }
+}
+
+/// Counts so many inserted rows, as the server's function does.
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn inserted(rel: pg_sys::Relation, rows: i64) {
+    // SAFETY: the caller's promise; guarded.
+    unsafe {
+        match of_transaction(rel) {
+            Some(counts) => counts.tuples_inserted += rows,
+            None => pg_sys::pgstat_count_heap_insert(rel, rows),
+        }
+    }
+}
+
+/// Counts an updated row, which has stayed in its place or not, as the server's function does.
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn updated(rel: pg_sys::Relation, has_stayed: bool) {
+    // SAFETY: the caller's promise; guarded.
+    unsafe {
+        match of_transaction(rel) {
+            Some(counts) => {
+                counts.tuples_updated += 1;
+                (*(*rel).pgstat_info).t_counts.t_tuples_hot_updated += i64::from(has_stayed);
+            }
+            None => pg_sys::pgstat_count_heap_update(rel, has_stayed),
         }
     }
 }

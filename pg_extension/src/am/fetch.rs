@@ -15,6 +15,7 @@ use crate::link;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::Tid;
 use crate::xact::ids::narrow;
+use crate::xact::is_serializable;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
@@ -42,7 +43,7 @@ pub unsafe fn note_passed(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, wri
 pub unsafe fn note_read(rel: pg_sys::Relation, snapshot: pg_sys::Snapshot, tid: Tid, found: &Found) {
     // SAFETY: guarded; the caller's promise.
     unsafe {
-        if pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32 {
+        if !is_serializable() {
             return;
         }
         lock_read(rel, snapshot, tid, found.stamp);

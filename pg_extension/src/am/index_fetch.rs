@@ -11,10 +11,12 @@ use super::owned::own;
 use super::relation::tree_of;
 use super::slot;
 use crate::error::OrRaise;
+use crate::ffi::externs;
 use crate::link;
 use crate::ops::read;
 use crate::ops::tid::{Root, Tid};
 use crate::xact::ids::{narrow, widen};
+use crate::xact::is_serializable;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
@@ -53,12 +55,16 @@ impl Fetch {
     }
 }
 
+// The next three are called for each index that a plan uses, each time it runs. Without a guard they have nothing to drop.
+
 /// Begins to fetch.
-#[pg_guard]
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchTableData {
-    // SAFETY: guarded.
+    // SAFETY: nothing is lost if there is no memory.
     unsafe {
-        let fetch = pg_sys::palloc(size_of::<Fetch>()).cast::<Fetch>();
+        let fetch = externs::palloc(size_of::<Fetch>()).cast::<Fetch>();
         let base = IndexFetchTableData { rel };
         fetch.write(Fetch { base, last: None, neighbours: std::ptr::null_mut(), context: std::ptr::null_mut() });
         fetch.cast()
@@ -69,27 +75,41 @@ pub unsafe extern "C-unwind" fn begin(rel: pg_sys::Relation) -> *mut IndexFetchT
 ///
 /// # Safety
 /// Called by the server.
-#[pg_guard]
 pub unsafe extern "C-unwind" fn reset(data: *mut IndexFetchTableData) {
     // SAFETY: from `begin`.
     unsafe {
-        if let Some(neighbours) = (*data.cast::<Fetch>()).neighbours.as_mut() {
-            neighbours.forget();
+        let fetch = data.cast::<Fetch>();
+        if !(*fetch).neighbours.is_null() {
+            forget(fetch);
         }
     }
 }
 
-/// Ends.
 #[pg_guard]
+unsafe extern "C-unwind" fn forget(fetch: *mut Fetch) {
+    // SAFETY: called where there are some.
+    unsafe { (*(*fetch).neighbours).forget() };
+}
+
+/// Ends.
+///
+/// # Safety
+/// Called by the server.
 pub unsafe extern "C-unwind" fn end(data: *mut IndexFetchTableData) {
     // SAFETY: from `begin`.
     unsafe {
         let fetch = data.cast::<Fetch>();
         if !(*fetch).context.is_null() {
-            pg_sys::MemoryContextDelete((*fetch).context);
+            end_context(fetch);
         }
-        pg_sys::pfree(fetch.cast());
+        externs::pfree(fetch.cast());
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn end_context(fetch: *mut Fetch) {
+    // SAFETY: guarded; called where there is one.
+    unsafe { pg_sys::MemoryContextDelete((*fetch).context) };
 }
 
 /// Whether the row at the root `tid` is the next of those that were read ahead; `slot` shows it then.
@@ -162,7 +182,7 @@ unsafe extern "C-unwind" fn fetch(
         let converted = convert(snapshot);
         // Serializable transactions lock each version before they look at it.
         if matches!(converted, Snapshot::At(_))
-            && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
+            && !is_serializable()
             && let Some(neighbours) = (*data.cast::<Fetch>()).neighbours(root)
             && neighbours.show(rel, (tree, root), (&converted, &status), slot)
         {

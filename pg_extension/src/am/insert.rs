@@ -5,7 +5,8 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, HeapTuple, TupleTableSlot};
 use ssd_engine::format::row_version::{RowKind, RowVersion};
 
-use super::modify::{stamp, written};
+use super::counts;
+use super::modify::{check_conflict_in, stamp, written};
 use super::relation::{is_logged, tree_of};
 use super::{identity, sign};
 use crate::error::{self, OrRaise};
@@ -41,8 +42,7 @@ pub(super) unsafe fn prepare(
 ) -> Prepared {
     // SAFETY: the server's arguments.
     unsafe {
-        let mut free = false;
-        let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);
+        let (given, free) = super::slot::heap_tuple(slot);
         (*slot).tts_tableOid = (*rel).rd_id;
         (*given).t_tableOid = (*rel).rd_id;
         let tuple = if wants_toast(rel, given, old) {
@@ -128,9 +128,7 @@ unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: 
         let stamp = (options & pg_sys::TABLE_INSERT_FROZEN as i32 == 0).then(|| stamp(cid));
         // A frozen row is written by a transaction, too, which has to have an id for its commit to be waited for.
         let _ = current();
-        externs::guarded(|| {
-            externs::CheckForSerializableConflictIn(rel, std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
-        });
+        check_conflict_in(rel, None);
         let rows: Vec<_> = slots.iter().map(|&slot| prepare(rel, slot, std::ptr::null_mut(), options)).collect();
         let roots = numbers::take(lsm, tree, rows.iter().map(|row| row.size)).or_raise();
         sign::make(rel);
@@ -152,6 +150,6 @@ unsafe fn insert_all(rel: pg_sys::Relation, slots: &[*mut TupleTableSlot], cid: 
             identity::note(&mut batch, rel, Action::Insert, &[]);
         }
         batch.write(lsm, logged).or_raise();
-        pg_sys::pgstat_count_heap_insert(rel, rows.len() as i64);
+        counts::inserted(rel, rows.len() as i64);
     }
 }

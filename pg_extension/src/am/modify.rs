@@ -9,7 +9,8 @@ use ssd_engine::format::row_version::Stamp;
 use ssd_engine::mvcc::row_locks::{Mode, lock_hash};
 use ssd_engine::mvcc::snapshot::Snapshot;
 
-use super::columns;
+use super::columns::{self, HeapRow};
+use super::counts;
 use super::fetch;
 use super::identity;
 use super::insert::{has_external, prepare, wants_toast};
@@ -31,6 +32,7 @@ use crate::shmem::Lock;
 use crate::wal::note::Action;
 use crate::xact::commands;
 use crate::xact::ids::{current, narrow};
+use crate::xact::is_serializable;
 use crate::xact::snapshot::convert;
 use crate::xact::status::Status;
 
@@ -189,7 +191,7 @@ pub unsafe extern "C-unwind" fn delete(
         let Some(place) = Tid::decode(&*tid) else { return TM_Result::TM_Invisible };
         let (lsm, tree, logged) = (link::writer().store.lsm(), tree_of(rel), is_logged(rel));
         let (status, stamp) = (Status::now(), stamp(cid));
-        check_conflict_in(rel, place);
+        check_conflict_in(rel, Some(place));
         let wish = Wish { command: cid, mode: Mode::Update, is_lock: false, status: &status };
         // A version does not change, so it is known before its row is latched; if there is none, nothing will be written.
         let before = if identity::is_decodable(rel) {
@@ -205,9 +207,7 @@ pub unsafe extern "C-unwind" fn delete(
         if identity::is_decodable(rel)
             && let Some(before) = &before
         {
-            let old = columns::heap_tuple(rel, place, &before.row);
-            kept = Some(identity::of_deleted(rel, old));
-            pg_sys::heap_freetuple(old);
+            kept = Some(identity::of_deleted(rel, HeapRow::new(rel, place, &before.row).tuple()));
         }
         let mut old = Vec::new();
         let result = change.run(&mut queue, tmfd, &mut |found| {
@@ -228,26 +228,27 @@ pub unsafe extern "C-unwind" fn delete(
         });
         queue.leave();
         if result == TM_Result::TM_Ok {
-            let old = columns::heap_tuple(rel, place, &old);
+            let mut row = HeapRow::new(rel, place, &old);
+            let old = row.tuple();
             if has_external(old) {
                 externs::guarded(|| externs::heap_toast_delete(rel, old, false));
             }
-            pg_sys::heap_freetuple(old);
             pg_sys::pgstat_count_heap_delete(rel);
         }
         result
     }
 }
 
-/// Tells serializable transactions that a row is about to be changed.
-pub(super) unsafe fn check_conflict_in(rel: pg_sys::Relation, tid: Tid) {
-    let mut place = tid.encode();
-    // SAFETY: guarded; the relation is open.
-    unsafe {
-        externs::guarded(|| {
-            externs::CheckForSerializableConflictIn(rel, &raw mut place, tid.root.block);
-        });
+/// Tells serializable transactions that a row is about to be changed, or one to be inserted.
+pub(super) unsafe fn check_conflict_in(rel: pg_sys::Relation, tid: Option<Tid>) {
+    if !is_serializable() {
+        return;
     }
+    let mut place = tid.map(Tid::encode);
+    let block = tid.map_or(pg_sys::InvalidBlockNumber, |tid| tid.root.block);
+    let place = place.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: guarded; the relation is open.
+    unsafe { externs::guarded(|| externs::CheckForSerializableConflictIn(rel, place, block)) };
 }
 
 /// Updates a version to the row in `slot`.
@@ -272,17 +273,18 @@ pub unsafe extern "C-unwind" fn update(
         let (lsm, locks) = (process.store.lsm(), process.store.locks());
         let (tree, logged) = (tree_of(rel), is_logged(rel));
         let (status, stamp) = (Status::now(), stamp(cid));
-        check_conflict_in(rel, place);
+        check_conflict_in(rel, Some(place));
         let Some(before) = last::exact(tree, place, &status) else { return TM_Result::TM_Invisible };
-        let old = columns::heap_tuple(rel, place, &before.row);
+        let mut old = HeapRow::new(rel, place, &before.row);
+        let old = old.tuple();
         let changed = columns::changed(rel, old, slot);
         let (mode, server_mode) = modes_of_update(changed.key);
         *lock_mode = server_mode;
         let wish = Wish { command: cid, mode, is_lock: false, status: &status };
         let change = Change { tree, tid: place, known: Some(&before), wish, crosscheck, wait };
         let mut queue = Queue::new(rel, mode, XLTW_Oper::XLTW_Update, LockWaitPolicy::LockWaitBlock);
-        let (full, mut free) = (place.root.full_key(tree), false);
-        let given = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut free);
+        let full = place.root.full_key(tree);
+        let (given, free) = super::slot::heap_tuple(slot);
         if wants_toast(rel, given, old) {
             // Moving wide values out writes: nobody may change the row meanwhile.
             let result = change.run(&mut queue, tmfd, &mut |_| {
@@ -328,9 +330,8 @@ pub unsafe extern "C-unwind" fn update(
                 super::slot::note_locker(slot, stamp);
             }
             *update_indexes = moves;
-            pg_sys::pgstat_count_heap_update(rel, !moves);
+            counts::updated(rel, !moves);
         }
-        pg_sys::heap_freetuple(old);
         result
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The slot begins like the server's slot for heap tuples, so that most of its functions serve here, too: they read the tuple that
 //! `tuple` points to. `tupdata` describes ours, which is in `buffer`, reused from row to row, unless it is a scan's: that stays until
-//! the scan goes on behind the rows it has read, and is copied when the slot is to depend on nothing else.
+//! the scan goes on behind the rows it has read, and is copied when the slot is to depend on nothing else. A slot is made for each
+//! run of a plan, so short rows find room in the slot itself.
 
 use std::ptr;
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use ssd_engine::format::row_version::Stamp;
 use super::ahead::Tuple;
 use super::relation::tree_of;
 use crate::error::{self, OrRaise};
+use crate::ffi::externs;
 use crate::link;
 use crate::ops::commands;
 use crate::ops::read::Found;
@@ -25,10 +27,14 @@ use crate::xact::ids::narrow;
 #[repr(C)]
 struct Slot {
     base: HeapTupleTableSlot,
-    /// Memory for a row, in the slot's context.
+    /// Memory for a row: `short`, or in the slot's context.
     buffer: *mut u8,
     capacity: usize,
+    short: [u64; SHORT / size_of::<u64>()],
 }
+
+/// Bytes of a row for which a slot has room itself.
+const SHORT: usize = 256;
 
 struct Ops(TupleTableSlotOps);
 
@@ -91,19 +97,29 @@ pub unsafe fn is_ours(slot: *mut TupleTableSlot) -> bool {
 unsafe extern "C-unwind" fn init(slot: *mut TupleTableSlot) {
     // SAFETY: called with our slots.
     let slot = unsafe { ours(slot) };
-    (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
+    forget_buffer(slot);
     slot.base.tuple = ptr::null_mut();
+}
+
+/// Only the slot's own room is left.
+fn forget_buffer(slot: &mut Slot) {
+    (slot.buffer, slot.capacity) = ((&raw mut slot.short).cast(), SHORT);
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn release(slot: *mut TupleTableSlot) {
-    // SAFETY: as above; the buffer is from `room`.
+    // SAFETY: as above.
     unsafe {
-        let slot = ours(slot);
-        if !slot.buffer.is_null() {
-            pg_sys::pfree(slot.buffer.cast());
-        }
-        (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
+        free_buffer(ours(slot));
+    }
+}
+
+unsafe fn free_buffer(slot: &mut Slot) {
+    if slot.capacity > SHORT {
+        let buffer = slot.buffer;
+        forget_buffer(slot);
+        // SAFETY: guarded; longer buffers are from `grow`, and freed once.
+        unsafe { pg_sys::pfree(buffer.cast()) };
     }
 }
 
@@ -184,6 +200,12 @@ unsafe fn shown_command(slot: *mut TupleTableSlot) -> Option<u32> {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn materialize(slot: *mut TupleTableSlot) {
+    // SAFETY: as above.
+    unsafe { make_own(slot) };
+}
+
+/// Makes what `slot` shows depend on nothing else.
+unsafe fn make_own(slot: *mut TupleTableSlot) {
     // SAFETY: as above. A tuple in the slot's own buffer depends on nothing else; one of a scan's is still there.
     unsafe {
         let ours = ours(slot);
@@ -197,9 +219,28 @@ unsafe extern "C-unwind" fn materialize(slot: *mut TupleTableSlot) {
             return;
         }
         let (tid, table) = (ours.base.base.tts_tid, ours.base.base.tts_tableOid);
-        (heap_ops().materialize.expect("every kind of slot has it"))(slot);
+        let of_heap = heap_ops().materialize.expect("every kind of slot has it");
+        externs::guarded(|| of_heap(slot));
         (*slot).tts_tid = tid;
         (*slot).tts_tableOid = table;
+    }
+}
+
+/// A heap tuple of what `slot`, of any kind, shows, and whether it is the caller's to free. Otherwise it is the slot's, and depends on
+/// nothing else.
+///
+/// # Safety
+/// `slot` is a live slot that is not empty.
+pub unsafe fn heap_tuple(slot: *mut TupleTableSlot) -> (HeapTuple, bool) {
+    // SAFETY: the caller's promise; the other call is guarded.
+    unsafe {
+        if is_ours(slot) {
+            make_own(slot);
+            return (ours(slot).base.tuple, false);
+        }
+        let mut is_callers = false;
+        let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, true, &raw mut is_callers);
+        (tuple, is_callers)
     }
 }
 
@@ -258,11 +299,8 @@ unsafe fn room(slot: &mut Slot, len: usize) -> *mut u8 {
 unsafe fn grow(slot: &mut Slot, len: usize) {
     // SAFETY: guarded; the buffer is ours.
     unsafe {
-        if !slot.buffer.is_null() {
-            pg_sys::pfree(slot.buffer.cast());
-            (slot.buffer, slot.capacity) = (ptr::null_mut(), 0);
-        }
-        let capacity = len.next_power_of_two().max(256);
+        free_buffer(slot);
+        let capacity = len.next_power_of_two();
         slot.buffer = pg_sys::MemoryContextAlloc(slot.base.base.tts_mcxt, capacity).cast();
         slot.capacity = capacity;
     }

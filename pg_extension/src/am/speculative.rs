@@ -5,9 +5,11 @@ use pgrx::pg_sys::{self, TupleTableSlot};
 use ssd_engine::base::key::Kind;
 use ssd_engine::format::row_version::{RowKind, RowVersion};
 
+use super::columns::HeapRow;
+use super::counts;
 use super::identity;
 use super::insert::prepare;
-use super::modify::{stamp, written};
+use super::modify::{check_conflict_in, stamp, written};
 use super::relation::{is_logged, tree_of};
 use super::sign;
 use crate::error::OrRaise;
@@ -34,9 +36,7 @@ pub unsafe extern "C-unwind" fn insert(
     unsafe {
         let (lsm, tree) = (link::writer().store.lsm(), tree_of(rel));
         let stamp = stamp(cid);
-        externs::guarded(|| {
-            externs::CheckForSerializableConflictIn(rel, std::ptr::null_mut(), pg_sys::InvalidBlockNumber);
-        });
+        check_conflict_in(rel, None);
         let row = prepare(rel, slot, std::ptr::null_mut(), options);
         let root = numbers::take(lsm, tree, std::iter::once(row.size)).or_raise()[0];
         sign::make(rel);
@@ -48,7 +48,7 @@ pub unsafe extern "C-unwind" fn insert(
         identity::note(&mut batch, rel, Action::SpeculativeInsert, &[]);
         batch.write(lsm, is_logged(rel)).or_raise();
         written(rel, slot, Tid::of_root(root), Some(stamp));
-        pg_sys::pgstat_count_heap_insert(rel, 1);
+        counts::inserted(rel, 1);
     }
 }
 
@@ -76,7 +76,8 @@ pub unsafe extern "C-unwind" fn complete(
             let stamp = found.stamp.expect("a speculative version is never frozen");
             batch.put(&full, 0, stamp, &found.row);
         } else {
-            let old = super::columns::heap_tuple(rel, tid, &found.row);
+            let mut row = HeapRow::new(rel, tid, &found.row);
+            let old = row.tuple();
             externs::guarded(|| externs::heap_toast_delete(rel, old, true));
             batch.op(Kind::Delete, &full, &[]);
         }

@@ -3,6 +3,8 @@
 //! *Unguarded* here means: called as they are. Such a function either cannot raise an error (the argument stands beside it) or
 //! is only called in frames where no value with a destructor is alive.
 
+use std::ffi::{c_char, c_void};
+
 use pgrx::pg_sys::{BlockNumber, HeapTuple, ItemPointer, RelFileNode, Relation, Snapshot, TransactionId, XLogRecPtr};
 
 /// Bit of `PGPROC.delayChkptFlags` that holds back the completion of a checkpoint.
@@ -26,6 +28,9 @@ unsafe extern "C-unwind" {
     pub fn toast_flatten_tuple(tuple: HeapTuple, descriptor: pgrx::pg_sys::TupleDesc) -> HeapTuple;
     pub fn SnapBuildProcessChange(builder: *mut pgrx::pg_sys::SnapBuild, xid: TransactionId, lsn: XLogRecPtr) -> bool;
     pub fn SpeculativeInsertionLockAcquire(xid: TransactionId) -> u32;
+    pub fn XLogBeginInsert();
+    pub fn XLogRegisterData(data: *const c_char, len: i32);
+    pub fn XLogSetRecordFlags(flags: u8);
     // -- raise out of user code, called as they are so that nothing of the error is lost; no destructor is skipped that matters -
     pub fn FormIndexDatum(
         info: *mut pgrx::pg_sys::IndexInfo,
@@ -58,7 +63,7 @@ unsafe extern "C-unwind" {
     pub fn standard_ExecutorRun(query: *mut pgrx::pg_sys::QueryDesc, direction: i32, count: u64, once: bool);
     pub fn standard_ProcessUtility(
         statement: *mut pgrx::pg_sys::PlannedStmt,
-        text: *const std::ffi::c_char,
+        text: *const c_char,
         read_only: bool,
         context: u32,
         params: pgrx::pg_sys::ParamListInfo,
@@ -68,9 +73,13 @@ unsafe extern "C-unwind" {
     );
     pub fn planstate_tree_walker(
         state: *mut pgrx::pg_sys::PlanState,
-        walker: unsafe extern "C-unwind" fn(*mut pgrx::pg_sys::PlanState, *mut std::ffi::c_void) -> bool,
-        context: *mut std::ffi::c_void,
+        walker: unsafe extern "C-unwind" fn(*mut pgrx::pg_sys::PlanState, *mut c_void) -> bool,
+        context: *mut c_void,
     ) -> bool;
+    /// In functions without a guard of their own and with nothing to drop.
+    pub fn palloc(size: usize) -> *mut c_void;
+    /// Raises only for what was not allocated.
+    pub fn pfree(pointer: *mut c_void);
     // -- cannot raise -----------------------------------------------------------------------------------------
     /// Compares bytes.
     pub fn datumIsEqual(a: pgrx::pg_sys::Datum, b: pgrx::pg_sys::Datum, by_value: bool, len: i32) -> bool;
@@ -78,6 +87,11 @@ unsafe extern "C-unwind" {
     pub fn GetNextLocalTransactionId() -> u32;
     /// Looks through arrays of this process.
     pub fn TransactionIdIsCurrentTransactionId(xid: TransactionId) -> bool;
+    /// Reads a variable.
+    pub fn GetCurrentTransactionIdIfAny() -> TransactionId;
+    pub fn GetCurrentTransactionNestLevel() -> i32;
+    /// Reads a tuple that has this attribute, which is not null.
+    pub fn nocachegetattr(tuple: HeapTuple, number: i32, descriptor: pgrx::pg_sys::TupleDesc) -> pgrx::pg_sys::Datum;
     /// Reads a counter, unless the command is to be `used`.
     pub fn GetCurrentCommandId(used: bool) -> u32;
     /// Inside a critical section every error is a panic of the server.

@@ -27,8 +27,8 @@ static ANALYZE: Hushed = Hushed::new(|| &raw mut pg_sys::maintenance_io_concurre
 static VACUUMS: AtomicI32 = AtomicI32::new(0);
 
 fn level() -> i32 {
-    // SAFETY: guarded; reads a variable of this process.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+    // SAFETY: see there.
+    unsafe { externs::GetCurrentTransactionNestLevel() }
 }
 
 /// A setting of this process that is 0 for a while.

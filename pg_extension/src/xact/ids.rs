@@ -3,6 +3,8 @@
 use pgrx::pg_sys;
 use ssd_engine::base::ids::TxnId;
 
+use crate::ffi::externs;
+
 /// The id that `xid` stands for: the one within half a turn of the next id to be handed out. Permanent ids keep their number.
 #[must_use]
 pub fn widen(xid: pg_sys::TransactionId) -> TxnId {
@@ -31,6 +33,11 @@ pub fn next_id() -> u64 {
 /// The id of the present (sub)transaction, which is handed out now at the latest.
 #[must_use]
 pub fn current() -> TxnId {
-    // SAFETY: guarded; in a transaction.
+    // SAFETY: in a transaction; the second call is guarded.
+    let known = unsafe { externs::GetCurrentTransactionIdIfAny() };
+    if known != pg_sys::InvalidTransactionId {
+        return widen(known);
+    }
+    // SAFETY: as above.
     widen(unsafe { pg_sys::GetCurrentTransactionId() })
 }
