@@ -16,7 +16,7 @@ use ssd_pg_regress::installation::{EXTENSION, Installation};
 use crate::failure::{Failure, Result};
 use crate::workspace::Workspace;
 
-pub(crate) use install::{has_extension_package, run as install};
+pub(crate) use install::{has_extension_package, prepare, run as install};
 
 /// Where the private cluster is when nothing else is said, and the servers may come here.
 const DEFAULT_DATA: &str = "demo-data";

@@ -2,8 +2,7 @@
 
 use std::process::Command;
 
-use clap::Args;
-use ssd_pg_regress::apt;
+use clap::{Args, ValueEnum};
 
 use crate::count::{self, Count};
 use crate::failure::{Failure, Result};
@@ -20,10 +19,21 @@ pub(crate) struct Arguments {
     /// Seconds to fuzz each decoder.
     #[arg(long, default_value_t = 3, value_name = "N")]
     fuzz_seconds: u64,
-    /// Install Postgres and the extension, and run Postgres's core and isolation suites on it, too. Not all of them pass yet:
-    /// docs/internals/extension.md lists what differs.
-    #[arg(long)]
-    postgres: bool,
+    /// Whether to install Postgres and the extension, and to run Postgres's suites and ours on it.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Postgres::Auto)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    postgres: Postgres,
+}
+
+/// Whether the suites of Postgres run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Postgres {
+    /// Where Debian's packages and their source are there, or can be had.
+    Auto,
+    /// They must.
+    Always,
+    /// No.
+    Never,
 }
 
 /// A group of tests: how it went and what it counted.
@@ -36,6 +46,10 @@ enum Outcome {
 
 /// Runs a group.
 type Group<'g> = &'g dyn Fn(&Progress) -> Result<Outcome>;
+
+/// Suites of Postgres, and ours, but for those of Perl that take long.
+const SUITES: [&str; 8] =
+    ["core", "isolation", "own", "own-isolation", "extension", "decoding", "decoding-isolation", "own-replication"];
 
 /// Steps after lint: unit tests, doc tests, models, simulation, fuzz smoke, Postgres's own suites.
 const GROUPS: usize = 6;
@@ -154,17 +168,20 @@ fn fuzz_smoke(workspace: &Workspace, progress: &Progress, seconds: u64) -> Resul
     Ok(ran(&ending, progress, count))
 }
 
-/// Postgres's core and isolation suites on tables of the extension, which is installed first.
-fn postgres(workspace: &Workspace, progress: &Progress, wanted: bool) -> Result<Outcome> {
-    if !wanted {
-        let why = "--postgres installs Postgres and runs its suites on the extension";
-        return Ok(Outcome::Skipped(why.to_owned()));
+/// Postgres's suites, and ours, on tables of the extension, which is installed first.
+fn postgres(workspace: &Workspace, progress: &Progress, when: Postgres) -> Result<Outcome> {
+    if when == Postgres::Never {
+        return Ok(Outcome::Skipped("--postgres=never".to_owned()));
     }
     if !pg::has_extension_package(workspace) {
         return Ok(Outcome::Skipped("this checkout has no extension to run the suites of Postgres on".to_owned()));
     }
-    if let Err(why) = apt::must_be_here() {
-        return Ok(Outcome::Skipped(why.to_string().replace('\n', "; ")));
+    match pg::prepare(workspace, &mut |text| progress.note(text)) {
+        // What the world does not give is no failure of what is tested.
+        Err(why) if when == Postgres::Auto => {
+            return Ok(Outcome::Skipped(why.to_string().replace('\n', "; ")));
+        }
+        prepared => prepared?,
     }
     // This program again, so that each step has its own log.
     let again = std::env::current_exe().map_err(|e| Failure::new(format!("could not find this program: {e}")))?;
@@ -179,7 +196,7 @@ fn postgres(workspace: &Workspace, progress: &Progress, wanted: bool) -> Result<
     }
     let mut total = Count::default();
     let mut all_ok = true;
-    for suite in ["core", "isolation", "own", "own-isolation", "decoding", "decoding-isolation", "own-replication"] {
+    for suite in SUITES {
         let ending = run::captured(workspace, progress, &format!("postgres {suite}"), own(&["regress", suite]))?;
         let count = count::last_line(&ending.lines);
         if let Outcome::Ran { count, ok } = ran(&ending, progress, count) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ssd_pg_regress::installation::{EXTENSION, Installation};
+use ssd_pg_regress::source_tree::SourceTree;
 use ssd_pg_regress::{account, apt, program};
 
 use crate::failure::{Failure, Result};
@@ -50,6 +51,18 @@ pub(crate) fn run(workspace: &Workspace, heap_only: bool, version: Option<&str>)
             println!("{EXTENSION} is not installed: this checkout has no package {EXTENSION} in {EXTENSION_DIR}/")
         }
     }
+    Ok(())
+}
+
+/// Installs the packages that are missing, and fetches the source of the suites: what [`run`] and they need of the world.
+///
+/// # Errors
+/// When they cannot be had.
+pub(crate) fn prepare(workspace: &Workspace, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let work = workspace.target_dir().join("pg_regress");
+    apt::install(&work, None, say)?;
+    // Where the suites look for it.
+    SourceTree::prepare(&Installation::find()?, &account::server_dir(None, &work)?, say)?;
     Ok(())
 }
 
