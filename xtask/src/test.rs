@@ -59,7 +59,9 @@ const GROUPS: usize = 6;
 /// # Errors
 /// When a part could not be started.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> {
-    let mut progress = Progress::new(lint::STEPS + GROUPS);
+    let mut progress = Progress::new(1 + lint::STEPS + GROUPS);
+    // First, since lint looks at the extension where Postgres is.
+    let has_postgres = postgres_packages(workspace, &mut progress, arguments.postgres)?;
     let mut total = lint::check_all(workspace, &mut progress)?;
     let groups: [(&str, Group<'_>); GROUPS] = [
         ("unit tests", &|p| unit_tests(workspace, p)),
@@ -67,7 +69,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<bool> 
         ("models", &|p| models(workspace, p)),
         ("simulation", &|p| simulation(workspace, p, arguments.seeds)),
         ("fuzz smoke", &|p| fuzz_smoke(workspace, p, arguments.fuzz_seconds)),
-        ("postgres", &|p| postgres(workspace, p, arguments.postgres)),
+        ("postgres", &|p| postgres(workspace, p, has_postgres)),
     ];
     for (name, group) in groups {
         progress.start(name);
@@ -168,20 +170,27 @@ fn fuzz_smoke(workspace: &Workspace, progress: &Progress, seconds: u64) -> Resul
     Ok(ran(&ending, progress, count))
 }
 
+/// Installs Postgres and fetches the source of its suites, if they are to run; whether they can.
+fn postgres_packages(workspace: &Workspace, progress: &mut Progress, when: Postgres) -> Result<bool> {
+    const NAME: &str = "postgres packages";
+    progress.start(NAME);
+    let prepared = match when {
+        Postgres::Never => Err("skipped: --postgres=never".to_owned()),
+        _ if !pg::has_extension_package(workspace) => Err("skipped: this checkout has no extension".to_owned()),
+        _ => match pg::prepare(workspace, &mut |text| progress.note(text)) {
+            // What the world does not give is no failure of what is tested.
+            Err(why) if when == Postgres::Auto => Err(format!("skipped: {}", why.to_string().replace('\n', "; "))),
+            prepared => Ok(prepared?),
+        },
+    };
+    progress.done(NAME, prepared.as_ref().err().map_or("all there", |why| why));
+    Ok(prepared.is_ok())
+}
+
 /// Postgres's suites, and ours, on tables of the extension, which is installed first.
-fn postgres(workspace: &Workspace, progress: &Progress, when: Postgres) -> Result<Outcome> {
-    if when == Postgres::Never {
-        return Ok(Outcome::Skipped("--postgres=never".to_owned()));
-    }
-    if !pg::has_extension_package(workspace) {
-        return Ok(Outcome::Skipped("this checkout has no extension to run the suites of Postgres on".to_owned()));
-    }
-    match pg::prepare(workspace, &mut |text| progress.note(text)) {
-        // What the world does not give is no failure of what is tested.
-        Err(why) if when == Postgres::Auto => {
-            return Ok(Outcome::Skipped(why.to_string().replace('\n', "; ")));
-        }
-        prepared => prepared?,
+fn postgres(workspace: &Workspace, progress: &Progress, has_postgres: bool) -> Result<Outcome> {
+    if !has_postgres {
+        return Ok(Outcome::Skipped("its packages are not there, see above".to_owned()));
     }
     // This program again, so that each step has its own log.
     let again = std::env::current_exe().map_err(|e| Failure::new(format!("could not find this program: {e}")))?;

@@ -10,7 +10,7 @@ use crate::ffi::externs;
 use crate::link;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::{Root, Tid};
-use crate::xact::is_serializable;
+use crate::xact::snapshot::is_serializable;
 use crate::xact::status::Status;
 
 /// Begins with the next block of the bitmap.

@@ -15,8 +15,7 @@ use crate::link;
 use crate::ops::read::{self, Found};
 use crate::ops::tid::Tid;
 use crate::xact::ids::narrow;
-use crate::xact::is_serializable;
-use crate::xact::snapshot::convert;
+use crate::xact::snapshot::{convert, is_serializable};
 use crate::xact::status::Status;
 
 /// Notes for serializable transactions that a read has passed over versions of these writers.

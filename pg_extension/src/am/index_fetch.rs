@@ -16,8 +16,7 @@ use crate::link;
 use crate::ops::read;
 use crate::ops::tid::{Root, Tid};
 use crate::xact::ids::{narrow, widen};
-use crate::xact::is_serializable;
-use crate::xact::snapshot::convert;
+use crate::xact::snapshot::{convert, is_serializable};
 use crate::xact::status::Status;
 
 /// Our state.

@@ -32,8 +32,7 @@ use crate::shmem::Lock;
 use crate::wal::note::Action;
 use crate::xact::commands;
 use crate::xact::ids::{current, narrow};
-use crate::xact::is_serializable;
-use crate::xact::snapshot::convert;
+use crate::xact::snapshot::{convert, is_serializable};
 use crate::xact::status::Status;
 
 /// Who writes now.

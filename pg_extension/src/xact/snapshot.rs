@@ -37,3 +37,11 @@ pub unsafe fn convert(snapshot: pg_sys::Snapshot) -> Snapshot {
         _ => error::unsupported("this kind of snapshot"),
     }
 }
+
+/// Whether the present transaction has to tell the server what it reads and changes.
+#[inline]
+#[must_use]
+pub fn is_serializable() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 }
+}
