@@ -1,5 +1,6 @@
 //! Running another program to its end.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -57,6 +58,14 @@ pub fn followed(command: &mut Command, log: &Path, mut seen: impl FnMut(&str)) -
     }
     let status = child.wait().map_err(|e| Failure::file(log, "wait for the writer of", &e))?;
     Ok(status.success())
+}
+
+/// A program that sends a signal, as in `-KILL`, to processes: the shell, since `kill` as a program is part of a package that not every
+/// machine has.
+pub fn kill<P: AsRef<OsStr>>(signal: &str, pids: &[P]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill \"$@\"", "sh", signal]).args(pids);
+    command
 }
 
 /// The end of a text, where the reason of a failure stands.

@@ -89,12 +89,20 @@ pub fn compare(a: (&[u8], Trailer), b: (&[u8], Trailer)) -> Ordering {
 /// Longest encoding of a tree id: one length byte and eight bytes of number.
 pub const TREE_PREFIX_LEN_MAX: usize = 9;
 
-/// Appends the order-preserving form of `tree`: a byte with the count of significant bytes, then those, big-endian.
+/// The order-preserving form of `tree`, and its length: a byte with the count of significant bytes, then those, big-endian.
+#[inline]
+#[must_use]
+pub const fn tree_prefix(tree: TreeId) -> ([u8; TREE_PREFIX_LEN_MAX], usize) {
+    let skip = tree.0.leading_zeros() / 8;
+    let skip = if skip < 7 { skip } else { 7 };
+    let [a, b, c, d, e, f, g, h] = (tree.0 << (8 * skip)).to_be_bytes();
+    ([8 - skip as u8, a, b, c, d, e, f, g, h], 9 - skip as usize)
+}
+
+/// Appends the order-preserving form of `tree`.
 pub fn push_tree_prefix(out: &mut Vec<u8>, tree: TreeId) {
-    let bytes = tree.0.to_be_bytes();
-    let skip = (tree.0.leading_zeros() / 8).min(7) as usize;
-    out.push((8 - skip) as u8);
-    out.extend_from_slice(&bytes[skip..]);
+    let (bytes, len) = tree_prefix(tree);
+    out.extend_from_slice(&bytes[..len]);
 }
 
 /// The full key of `user_key` in `tree`.

@@ -23,6 +23,9 @@ const KIND_MASK: u8 = 0x07;
 const HAS_NUMBER: u8 = 0x08;
 const FROZEN: u8 = 0x80;
 
+/// Longest header: tag, number, transaction and command.
+const HEADER_LEN_MAX: usize = 1 + 3 + 10 + 5;
+
 /// What a version says about its row. Tag 0 is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -131,6 +134,7 @@ fn read_stamp(reader: &mut Reader<'_>) -> Decoded<Stamp> {
 impl RowVersion<'_> {
     /// Appends the version's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(HEADER_LEN_MAX + self.payload.len());
         let mut tag = self.kind as u8;
         if self.number > 0 {
             tag |= HAS_NUMBER;

@@ -71,7 +71,9 @@ impl<'r> Columns<'r> {
     }
 
     fn has(self, bit: u32) -> bool {
-        self.0.get((bit / pg_sys::bitmapword::BITS) as usize).is_some_and(|word| word >> (bit % pg_sys::bitmapword::BITS) & 1 == 1)
+        self.0
+            .get((bit / pg_sys::bitmapword::BITS) as usize)
+            .is_some_and(|word| word >> (bit % pg_sys::bitmapword::BITS) & 1 == 1)
     }
 
     fn iter(self) -> impl Iterator<Item = u32> + 'r {

@@ -54,7 +54,7 @@ impl Groups {
     /// The row at `root` alone.
     #[must_use]
     pub fn of_row(lsm: &Arc<Lsm>, tree: TreeId, root: Root) -> Self {
-        let (start, prefix) = (root.full_key(tree), full_key(tree, &[]));
+        let (start, prefix) = (root.full_key(tree).to_vec(), full_key(tree, &[]));
         let mut end = start.clone();
         end.push(0);
         Self::in_range(lsm, prefix.len(), start, Some(end))

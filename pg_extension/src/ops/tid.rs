@@ -6,9 +6,11 @@
 //! 1. Offsets above 0xFF7F are never made: the server gives meanings of its own to some of them.
 //! 2. Any ctid that a user makes up decodes to a place or to none; there is just no row there.
 
+use std::ops::Deref;
+
 use pgrx::pg_sys::{self, ItemPointerData};
 use ssd_engine::base::ids::TreeId;
-use ssd_engine::base::key::push_tree_prefix;
+use ssd_engine::base::key::{TREE_PREFIX_LEN_MAX, tree_prefix};
 
 /// Rows of a block.
 pub const SLOTS: u64 = 127;
@@ -55,11 +57,27 @@ impl Root {
 
     /// The key in the engine.
     #[must_use]
-    pub fn full_key(self, tree: TreeId) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16);
-        push_tree_prefix(&mut out, tree);
-        out.extend_from_slice(&self.key());
-        out
+    pub fn full_key(self, tree: TreeId) -> FullKey {
+        let (prefix, start) = tree_prefix(tree);
+        let mut bytes = [0; _];
+        bytes[..TREE_PREFIX_LEN_MAX].copy_from_slice(&prefix);
+        bytes[start..start + KEY_LEN].copy_from_slice(&self.key());
+        FullKey { bytes, len: start + KEY_LEN }
+    }
+}
+
+/// The bytes of a row's key in the engine. They are made several times for each change, so they are not allocated.
+#[derive(Clone, Copy)]
+pub struct FullKey {
+    bytes: [u8; TREE_PREFIX_LEN_MAX + KEY_LEN],
+    len: usize,
+}
+
+impl Deref for FullKey {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -155,7 +154,7 @@ pub fn strike(cluster: &Cluster, blow: Blow, processes: &Processes, rng: &mut Rn
         return Err(format!("{}: there is none", blow.name()));
     }
     let victim = rng.pick(&victims.iter().collect::<Vec<_>>());
-    text(program::checked(Command::new("kill").args(["-9", victim]), &blow.name())).map(drop)
+    text(program::checked(&mut program::kill("-KILL", &[victim]), &blow.name())).map(drop)
 }
 
 /// Starts the server again after a blow, or waits until it has restarted itself.

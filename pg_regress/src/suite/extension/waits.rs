@@ -1,6 +1,6 @@
 //! Whether a session that waits inside the engine shows what for: the workers are stopped, and a session fills the memtables.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl Stopped {
     fn now(server: &Cluster) -> Result<Self> {
         let pids = server.sql(DATABASE, "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'ssdlsm %'")?;
         let stopped = Self(pids.lines().map(str::to_owned).collect());
-        program::checked(Command::new("kill").arg("-STOP").args(&stopped.0), "stop the workers")?;
+        program::checked(&mut program::kill("-STOP", &stopped.0), "stop the workers")?;
         Ok(stopped)
     }
 }
@@ -32,7 +32,7 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         // Nothing can be done about a failure here; the server is stopped soon.
-        let _ = program::output(Command::new("kill").arg("-CONT").args(&self.0));
+        let _ = program::output(&mut program::kill("-CONT", &self.0));
     }
 }
 
