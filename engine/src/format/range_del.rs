@@ -86,9 +86,12 @@ impl RangeTombstones {
         self.seqnos.get(rank).copied()
     }
 
-    /// Whether a tombstone covers keys from `from` on and before `to`, if there is an end; of some keys at least.
+    /// Whether a tombstone covers keys from `from` on and before `to`, if there is an end.
     #[must_use]
     pub fn overlaps(&self, from: &[u8], to: Option<&[u8]>) -> bool {
+        if to.is_some_and(|to| to <= from) {
+            return false;
+        }
         let behind = self.fragments.partition_point(|(edge, _)| edge.as_slice() <= from);
         let reached = self.fragments[behind.saturating_sub(1)..].iter();
         let mut before_end = reached.take_while(|(edge, _)| to.is_none_or(|to| edge.as_slice() < to));

@@ -15,8 +15,7 @@ const BLOCK: u64 = pg_sys::BLCKSZ as u64;
 /// Pages that a table is taken for before anybody has counted its rows.
 const GUESSED_PAGES: u64 = 10;
 /// A small table is hot when the first rows have so many versions in memory each: a heap would have pages for them, too. A scan finds
-/// each row by pointers then (measured: 0.75 µs a row, a sixth of what it takes to fetch one by an index, which the server thinks costs
-/// eight pages), so that each costs what a page does.
+/// each row by pointers then (measured: 0.75 µs a row), which the server is to think of as a page: it counts eight for a row by an index.
 const HOT_KEYS: u32 = 4;
 const HOT_VERSIONS: u32 = 8;
 /// With fewer rows it is all the same.

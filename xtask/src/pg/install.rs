@@ -29,13 +29,7 @@ pub(crate) fn run(workspace: &Workspace, heap_only: bool, version: Option<&str>)
     let with_extension = !heap_only && has_extension_package(workspace);
     let mut progress = Progress::new(if with_extension { 3 } else { 1 });
     progress.start("packages");
-    let work = workspace.target_dir().join("pg_regress");
-    // A Postgres that PG_CONFIG names is the caller's own affair.
-    let installed = if std::env::var_os("PG_CONFIG").is_some() {
-        Vec::new()
-    } else {
-        apt::install(&work, version, &mut |text| progress.note(text))?
-    };
+    let installed = install_packages(&work_dir(workspace), version, &mut |text| progress.note(text))?;
     let installation = Installation::find()?;
     let verdict = if installed.is_empty() { "all there".to_owned() } else { installed.join(" ") };
     progress.done("packages", &verdict);
@@ -59,11 +53,24 @@ pub(crate) fn run(workspace: &Workspace, heap_only: bool, version: Option<&str>)
 /// # Errors
 /// When they cannot be had.
 pub(crate) fn prepare(workspace: &Workspace, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let work = workspace.target_dir().join("pg_regress");
-    apt::install(&work, None, say)?;
+    let work = work_dir(workspace);
+    install_packages(&work, None, say)?;
     // Where the suites look for it.
     SourceTree::prepare(&Installation::find()?, &account::server_dir(None, &work)?, say)?;
     Ok(())
+}
+
+/// Where what is fetched for Postgres goes.
+fn work_dir(workspace: &Workspace) -> PathBuf {
+    workspace.target_dir().join("pg_regress")
+}
+
+/// Installs the packages that are missing, and says which; a Postgres that PG_CONFIG names is the caller's own affair.
+fn install_packages(work: &Path, version: Option<&str>, say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
+    if std::env::var_os("PG_CONFIG").is_some() {
+        return Ok(Vec::new());
+    }
+    Ok(apt::install(work, version, say)?)
 }
 
 /// Builds the extension and copies it to where Postgres looks for it.

@@ -6,6 +6,7 @@
 //!    older than all of it, in sequence numbers. So the result has one place in that order.
 
 use crate::base::ids::Level;
+use crate::base::limits::LEVEL_COUNT;
 use crate::lsm::compaction::choice::{Choice, Reason};
 use crate::lsm::compaction::pick::{merge, named};
 use crate::lsm::compaction::shape::{FileShape, Hull, Shape};
@@ -17,6 +18,10 @@ const TOPS_MAX: usize = 64;
 const FILL_FILES_MAX: usize = 1024;
 /// A merge within L0 takes at least this many sublevels: it must make reads cheaper by more than it writes.
 const WITHIN_DEPTH_MIN: usize = 4;
+
+/// Times its own bytes that a stack may rewrite in the last level without waiting for more of L0: what waits there is garbage
+/// in the same measure. In other levels, whose garbage the steps bound, it may rewrite what it brings.
+const LAST_REWRITE_MAX: u64 = 3;
 
 /// Files of L0 by index, newest first, with what they cost.
 struct Stack {
@@ -102,7 +107,8 @@ pub(super) fn pick_down(shape: &Shape, policy: &Policy, base: usize) -> Choice {
         let overlap = hull_of(shape, &stack.files).and_then(|hull| shape.take_in(base, &hull));
         let Some(overlap) = overlap else { continue };
         let below: u64 = overlap.iter().map(|f| f.meta.size).sum();
-        if !Shape::is_cheap(base, stack.bytes, below) && stack.depth < policy.l0_trigger * DEEP_FACTOR && !full {
+        let is_cheap = below <= stack.bytes.saturating_mul(if base == LEVEL_COUNT - 1 { LAST_REWRITE_MAX } else { 1 });
+        if !is_cheap && stack.depth < policy.l0_trigger * DEEP_FACTOR && !full {
             continue;
         }
         let cost = below as f64 / stack.bytes.max(1) as f64;

@@ -13,18 +13,15 @@ pub(super) const WITHIN_FACTOR: usize = 3;
 /// The factor above the last level is at least this share of option `level_multiplier`, however even steps would be: a
 /// smaller one would cost space (1 / factor of the data).
 const LAST_FACTOR_SHARE: f64 = 0.6;
-/// There is a level above the last one when that has this many times the base's bytes. With less the upper one would be as
-/// large as L0 when it is merged, so it would save no writes, and hold as much garbage as there is data.
+/// There is a level above the last one when that has this many times the base's bytes. With less the upper one, as large as L0
+/// when it is merged, would save a tenth of the writes at most, and hold as much garbage as there is data.
 const STEP_MIN: f64 = 4.0;
-/// L0 goes straight to the last level at its trigger when that rewrites at most this many times its bytes: what L0 holds then
-/// is garbage in the same measure. Above other levels, whose garbage the factors bound, waiting for more of L0 is cheaper.
-const LAST_REWRITE_MAX: u64 = 3;
 
 /// The knobs.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Sublevels of L0 at which they are merged into the base level when that is cheap, see [`Shape::is_cheap`]; at
-    /// [`DEEP_FACTOR`] times as many they always are.
+    /// Sublevels of L0 at which they are merged into the base level when that is cheap; at [`DEEP_FACTOR`] times as many they
+    /// always are.
     pub l0_trigger: usize,
     /// Bytes of L0 beyond which it is merged into the base level, however few sublevels they are.
     pub l0_bytes: u64,
@@ -64,7 +61,8 @@ pub struct Targets {
 impl Shape {
     /// Level sizes from the bottom up: the last level is at its target, and steps that are about even, each at most the
     /// multiplier, lead up to a base of `base_bytes`. Even steps rewrite less than steps of 10 with a small one on top: what
-    /// a level costs grows with its step. Garbage is at most about a sixth with a multiplier of 10, mostly less.
+    /// a level costs grows with its step. Garbage below L0 is at most about a sixth of the data with a multiplier of 10, mostly
+    /// less; a quarter where the last level is only four times the base.
     #[must_use]
     pub fn targets(&self, policy: &Policy) -> Targets {
         let last = LEVEL_COUNT - 1;
@@ -93,12 +91,6 @@ impl Shape {
             base = first;
         }
         Targets { base, bytes }
-    }
-
-    /// Whether `bytes` of L0 may go to the base as soon as they are deep enough, as they rewrite `below` there.
-    #[must_use]
-    pub fn is_cheap(base: usize, bytes: u64, below: u64) -> bool {
-        below <= bytes.saturating_mul(if base == LEVEL_COUNT - 1 { LAST_REWRITE_MAX } else { 1 })
     }
 
     /// How urgent L0 is; 1 where it may be merged, [`DEEP_FACTOR`] where it must be.
