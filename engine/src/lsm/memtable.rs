@@ -41,6 +41,9 @@ const BYTES_PER_SLOT: usize = 64;
 /// A later version of a key is put beside the one before it, on the lowest level alone, when its tower would not be higher than this:
 /// all but one in 2⁵. So a search that passes thousands of versions has some to hold on to.
 const LOW_TOWER: u8 = 5;
+/// So many entries before its turn, a key's bucket of the index is asked for: it is most likely in no cache, and an insert takes about
+/// as long as memory takes to answer.
+const PREFETCH_AHEAD: usize = 8;
 /// Where the ordinary entries start.
 const FIRST_KEY: &[u8] = &[1];
 
@@ -213,7 +216,14 @@ impl Memtable {
         assert_eq!(room.table, self.index, "room in another table");
         let mut range_deletes = 0;
         let mut range_key = Vec::new();
+        let mut ahead = ops(batch).map_while(Result::ok).map(|op| {
+            let hash = key_hash(op.key);
+            self.keys.prefetch(hash);
+            hash
+        });
+        let mut hashes: [u64; PREFETCH_AHEAD] = std::array::from_fn(|_| ahead.next().unwrap_or_default());
         for (at, op) in ops(batch).map_while(Result::ok).enumerate() {
+            let hash = std::mem::replace(&mut hashes[at % PREFETCH_AHEAD], ahead.next().unwrap_or_default());
             let trailer = Trailer::new(first.plus(at as u64), op.kind);
             let tower = height(room.seed, at as u64);
             if op.kind == Kind::RangeDelete {
@@ -223,7 +233,6 @@ impl Memtable {
                 self.list.insert(&mut room.space, tower, &range_key, trailer, op.value, splice);
                 range_deletes += 1;
             } else {
-                let hash = key_hash(op.key);
                 let older = match self.known(op.key, hash) {
                     Known::At(place) if tower <= LOW_TOWER => Some(place),
                     _ => None,

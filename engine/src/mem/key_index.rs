@@ -83,8 +83,19 @@ impl KeyIndex {
     }
 
     #[inline]
+    fn bucket_at(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
     fn bucket(&self, hash: u64) -> &Bucket {
-        &self.buckets[(((hash >> 32) * self.buckets.len() as u64) >> 32) as usize]
+        &self.buckets[self.bucket_at(hash)]
+    }
+
+    /// Has the processor fetch what a look at keys with this hash will read first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.buckets.prefetch(self.bucket_at(hash));
     }
 
     /// The place in `slot`, if its tag is that of `hash`.

@@ -25,6 +25,19 @@ impl<T: Shared> SharedSlice<T> {
         let region = region.clone();
         Self { items: NonNull::from(region.part(part)), _region: region }
     }
+
+    /// Asks the processor for the item at `index`, which will be read soon. Does nothing where there is no such item or no such way.
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(item) = self.get(index) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint; it reads nothing, and the pointer is that of a reference.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(item).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = index;
+    }
 }
 
 impl<T: Shared> Deref for SharedSlice<T> {
