@@ -5,6 +5,7 @@ pub mod cuts;
 pub mod drop_rule;
 #[cfg(test)]
 mod golden;
+pub mod narrow;
 pub mod next;
 pub mod pick;
 mod pick_deletes;

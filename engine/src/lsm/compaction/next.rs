@@ -22,7 +22,7 @@ const DELETED_MAX: usize = 1024;
 
 /// Work that was picked; its inputs are marked busy until [`Lsm::finish_plan`].
 enum Plan {
-    Merge(Arc<MergePlan>),
+    Merge(MergePlan),
     Move { file: Arc<FileEntry>, from: Level, to: Level },
 }
 
@@ -159,7 +159,7 @@ impl Lsm {
             Choice::Merge { inputs, output, reason } => {
                 tracing::debug!(%reason, inputs = inputs.len(), bytes = needed, %output, "compaction");
                 let inputs = inputs.into_iter().map(|(level, number)| (level, Arc::clone(&files[&number]))).collect();
-                Plan::Merge(Arc::new(MergePlan { inputs, output, view }))
+                Plan::Merge(MergePlan { inputs, output, view })
             }
             Choice::Move { file, from, to, .. } => Plan::Move { file: Arc::clone(&files[&file]), from, to },
             Choice::Idle | Choice::Drop { .. } => return None,

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::range_del::RangeTombstone;
 use crate::format::version_edit::FileMeta;
 use crate::lsm::Lsm;
-use crate::lsm::compaction::run::MergePlan;
+use crate::lsm::compaction::run::{MergePlan, Merged};
 use crate::lsm::compaction::split::{Stretch, split_keys};
 use crate::lsm::stats::Counter;
 
@@ -52,12 +52,26 @@ impl KeyRange {
     }
 }
 
+/// `ranges`, which are ascending and disjoint, with a cut at each of `keys` (ascending) that lies within one of them.
+fn cut_ranges(ranges: Vec<KeyRange>, keys: &[Vec<u8>]) -> Vec<KeyRange> {
+    let mut pieces = Vec::new();
+    for KeyRange { mut from, to } in ranges {
+        let is_within = |key: &&Vec<u8>| Some(*key) > from.as_ref() && to.as_ref().is_none_or(|to| *key < to);
+        let within: Vec<_> = keys.iter().filter(is_within).collect();
+        for key in within {
+            pieces.push(KeyRange { from: from.replace(key.clone()), to: Some(key.clone()) });
+        }
+        pieces.push(KeyRange { from, to });
+    }
+    pieces
+}
+
 #[derive(Default)]
 struct Progress {
     /// Pieces taken so far, in the order of their keys.
     taken: usize,
     done: usize,
-    files: Vec<Arc<FileMeta>>,
+    merged: Merged,
     /// The first failure.
     error: Option<Error>,
 }
@@ -78,10 +92,7 @@ struct Taken<'s> {
 }
 
 impl SplitMerge {
-    fn new(plan: Arc<MergePlan>, keys: Vec<Vec<u8>>) -> Self {
-        let starts = std::iter::once(None).chain(keys.iter().cloned().map(Some));
-        let ends = keys.iter().cloned().map(Some).chain([None]);
-        let ranges = starts.zip(ends).map(|(from, to)| KeyRange { from, to }).collect();
+    fn new(plan: Arc<MergePlan>, ranges: Vec<KeyRange>) -> Self {
         Self { plan, ranges, progress: Mutex::default(), failed: AtomicBool::new(false) }
     }
 
@@ -101,15 +112,18 @@ impl SplitMerge {
 }
 
 impl Taken<'_> {
-    fn finish(mut self, result: Result<Vec<Arc<FileMeta>>>) {
+    fn finish(mut self, result: Result<Merged>) {
         self.ended = true;
         self.end(result);
     }
 
-    fn end(&self, result: Result<Vec<Arc<FileMeta>>>) {
+    fn end(&self, result: Result<Merged>) {
         let mut progress = self.split.progress.lock();
         match result {
-            Ok(files) => progress.files.extend(files),
+            Ok(merged) => {
+                progress.merged.files.extend(merged.files);
+                progress.merged.entries += merged.entries;
+            }
             Err(error) => {
                 // Later failures are mostly echoes of the first.
                 progress.error.get_or_insert(error);
@@ -145,14 +159,19 @@ impl Drop for Listed<'_> {
 }
 
 impl Lsm {
-    /// Runs a merge, in pieces where it is large and there are threads for them; its outputs, in no particular order.
-    pub(crate) fn merge_in_pieces(&self, plan: &Arc<MergePlan>, pieces_max: u64) -> Result<Vec<Arc<FileMeta>>> {
-        // Read after the inputs were chosen: they hold nothing that is newer than what was visible before this.
-        let keys = self.cut_into_pieces(plan, pieces_max)?;
-        if keys.is_empty() {
-            return self.merge_range(plan, &KeyRange::default(), &AtomicBool::new(false));
+    /// Merges what the inputs have in `ranges`, which are ascending and disjoint; these in pieces where there is much and there are threads
+    /// for them.
+    pub(crate) fn merge_in_pieces(
+        &self,
+        plan: &Arc<MergePlan>,
+        ranges: Vec<KeyRange>,
+        pieces_max: u64,
+    ) -> Result<Merged> {
+        let ranges = cut_ranges(ranges, &self.cut_into_pieces(plan, pieces_max)?);
+        if let [range] = &ranges[..] {
+            return self.merge_range(plan, range, &AtomicBool::new(false));
         }
-        let split = Arc::new(SplitMerge::new(Arc::clone(plan), keys));
+        let split = Arc::new(SplitMerge::new(Arc::clone(plan), ranges));
         self.stats().add(Counter::CompactionPieces, split.ranges.len() as u64);
         self.split_merges.0.lock().push(Arc::clone(&split));
         let listed = Listed { list: &self.split_merges, split: Arc::clone(&split) };
@@ -168,13 +187,18 @@ impl Lsm {
             }
             self.control().progress.wait(seen, std::time::Duration::from_millis(100));
         }
-        let Progress { files, error, .. } = std::mem::take(&mut *split.progress.lock());
-        let Some(error) = error else { return Ok(files) };
+        let Progress { merged, error, .. } = std::mem::take(&mut *split.progress.lock());
+        let Some(error) = error else { return Ok(merged) };
+        self.remove_outputs(&merged.files);
+        Err(error)
+    }
+
+    /// Removes files that were written and will not be installed.
+    pub(super) fn remove_outputs(&self, files: &[Arc<FileMeta>]) {
         for file in files {
             // What cannot be removed is an orphan that the next open finds.
             let _ = self.env.remove(&self.opener.path(file.number));
         }
-        Err(error)
     }
 
     /// Runs a piece of a merge that another thread of this process owns; whether there was one.

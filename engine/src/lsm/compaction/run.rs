@@ -15,6 +15,7 @@ use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
 use crate::lsm::compaction::cuts::Cuts;
+use crate::lsm::compaction::narrow::{Narrowed, narrow};
 use crate::lsm::compaction::pieces::KeyRange;
 use crate::lsm::install::ManifestClaim;
 use crate::lsm::keeper::Keeper;
@@ -29,6 +30,7 @@ use crate::sst::iter::{ReadAhead, SstIter};
 const PACE_EVERY: u32 = 256;
 
 /// A merge that was picked and whose inputs are marked busy.
+#[derive(Clone)]
 pub struct MergePlan {
     /// Input files with their levels.
     pub inputs: Vec<(Level, Arc<FileEntry>)>,
@@ -36,6 +38,15 @@ pub struct MergePlan {
     pub output: Level,
     /// The version that was looked at; its deeper levels cannot change under the inputs' keys while those are busy.
     pub view: Arc<View>,
+}
+
+/// What a merge, or a part of it, came to.
+#[derive(Default)]
+pub struct Merged {
+    /// What was written, in no particular order.
+    pub files: Vec<Arc<FileMeta>>,
+    /// Entries read.
+    pub entries: u64,
 }
 
 /// Tells whether a level below the output has data for a key; keys are asked in ascending order.
@@ -74,8 +85,16 @@ impl Below {
 
 impl Lsm {
     /// Runs a picked merge and installs its outputs.
-    pub(crate) fn run_merge(&self, plan: &Arc<MergePlan>, pieces_max: u64) -> Result<()> {
-        let files = self.merge_in_pieces(plan, pieces_max)?;
+    pub(crate) fn run_merge(&self, plan: &MergePlan, pieces_max: u64) -> Result<()> {
+        let (plan, ranges) = self.narrowed(plan)?;
+        let plan = Arc::new(plan);
+        let Merged { files, entries } = self.merge_in_pieces(&plan, ranges, pieces_max)?;
+        let there: u64 = plan.inputs.iter().map(|(_, f)| f.meta.entries).sum();
+        if entries != there {
+            self.remove_outputs(&files);
+            let what = format!("a merge has read {entries} entries of files that should have {there}");
+            return Err(Error::corruption(&self.dir, 0, what));
+        }
         self.stats().add(Counter::Compactions, 1);
         self.stats().add(Counter::CompactionReadBytes, plan.inputs.iter().map(|(_, f)| f.meta.size).sum());
         self.stats().add(Counter::CompactionWriteBytes, files.iter().map(|f| f.size).sum());
@@ -88,13 +107,43 @@ impl Lsm {
         self.install(&claim, edit).map(drop)
     }
 
+    /// The merge without the files of the output level that its other inputs have nothing for, and the keys that are left to merge.
+    fn narrowed(&self, plan: &MergePlan) -> Result<(MergePlan, Vec<KeyRange>)> {
+        let (mut base, above): (Vec<_>, Vec<_>) = plan.inputs.iter().partition(|(level, _)| *level == plan.output);
+        base.sort_by(|(_, a), (_, b)| a.meta.smallest.cmp(&b.meta.smallest));
+        let all = (plan.clone(), vec![KeyRange::default()]);
+        // Files that are merged by themselves are to be written anew; those of L0 are not in key order.
+        if above.is_empty() || base.is_empty() || plan.output == Level(0) {
+            return Ok(all);
+        }
+        let mut sources = Vec::new();
+        for (_, file) in above {
+            sources.push((&file.meta, SstIter::new(Arc::clone(file.reader(&self.opener)?), ReadAhead::FillCache)));
+        }
+        let has = |range: &KeyRange| {
+            for (meta, iter) in sources.iter_mut().filter(|(meta, _)| meta.overlaps_range(range.bounds())) {
+                if meta.range_deletes > 0 {
+                    let list = iter.reader().range_tombstones().list();
+                    if list.iter().any(|tombstone| range.clip(tombstone).is_some()) {
+                        return Ok(true);
+                    }
+                }
+                iter.seek(&self.cache, range.from.as_deref().unwrap_or_default(), Trailer::MAX)?;
+                if iter.valid() && range.to.as_deref().is_none_or(|to| iter.key() < to) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let Narrowed { stays, ranges } =
+            narrow(base.iter().map(|(_, f)| &*f.meta), self.options.target_file_bytes, has)?;
+        let (mut plan, _) = all;
+        plan.inputs.retain(|(level, f)| *level != plan.output || !stays.contains(&f.meta.number));
+        Ok((plan, ranges))
+    }
+
     /// Merges what the inputs have in `range`, for the readers there are now. Ends early, with an error, once `aborted` is set.
-    pub(super) fn merge_range(
-        &self,
-        plan: &MergePlan,
-        range: &KeyRange,
-        aborted: &AtomicBool,
-    ) -> Result<Vec<Arc<FileMeta>>> {
+    pub(super) fn merge_range(&self, plan: &MergePlan, range: &KeyRange, aborted: &AtomicBool) -> Result<Merged> {
         let check_wanted = || {
             if aborted.load(Ordering::Relaxed) {
                 return Err(Error::Closed("another piece of the same compaction has failed".into()));
@@ -117,7 +166,7 @@ impl Lsm {
         let mut merge = Merge::new(sources, Direction::Forward, context);
         merge.seek(range.from.as_deref().unwrap_or_default(), Trailer::MAX)?;
         let mut last_key: Vec<u8> = Vec::new();
-        let (mut bottommost, mut since_pace) = (false, 0);
+        let (mut bottommost, mut since_pace, mut entries) = (false, 0, 0);
         while merge.valid() {
             let (key, trailer) = (merge.key(), merge.trailer());
             let new_key = key != last_key;
@@ -139,6 +188,7 @@ impl Lsm {
                 }
             }
             merge.advance()?;
+            entries += 1;
             since_pace += 1;
             if since_pace == PACE_EVERY {
                 since_pace = 0;
@@ -148,7 +198,7 @@ impl Lsm {
             }
         }
         keeper.finish()?;
-        output.finish()
+        Ok(Merged { files: output.finish()?, entries })
     }
 
     /// Flushes a memtable that waits, when all background threads may be in compactions: writers wait for flushes.
@@ -177,10 +227,12 @@ impl Lsm {
         }
         runs.retain(|files: &Vec<Arc<FileEntry>>| !files.is_empty());
         let read_ahead = ReadAhead::of_merge(tables.len() + runs.len());
-        let tables = tables.into_iter().map(|reader| Source::Table(SstIter::new(reader, read_ahead)));
+        let until: Option<Arc<[u8]>> = range.to.as_deref().map(Arc::from);
+        let table = |reader| Source::Table(SstIter::new(reader, read_ahead).until(until.clone()));
+        let tables = tables.into_iter().map(table);
         let runs = runs.into_iter().map(|mut files| {
             files.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
-            Source::Run(Run::new(files, read_ahead))
+            Source::Run(Run::new(files, read_ahead).until(until.clone()))
         });
         let sources = tables.chain(runs).collect();
         Ok((sources, tombstones))

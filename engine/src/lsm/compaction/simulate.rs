@@ -15,7 +15,9 @@ use crate::base::limits::LEVEL_COUNT;
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::compaction::choice::Choice;
 use crate::lsm::compaction::cuts::Cuts;
+use crate::lsm::compaction::narrow::{Narrowed, narrow};
 use crate::lsm::compaction::pick::pick;
+use crate::lsm::compaction::pieces::KeyRange;
 use crate::lsm::compaction::shape::Shape;
 use crate::lsm::compaction::targets::Policy;
 use crate::lsm::version::Version;
@@ -269,8 +271,29 @@ impl<'o> World<'o> {
         true
     }
 
+    /// The merge of `choice` as the engine would run it: without the files that stay, in ranges of rows.
+    fn narrowed(&self, choice: &Choice) -> Narrowed {
+        let files = choice.files();
+        let inputs = self.version.files().filter(|(level, f)| files.contains(&(*level, f.number)));
+        let (base, above): (Vec<_>, Vec<_>) = inputs.partition(|(level, _)| Some(*level) == choice.output());
+        if above.is_empty() || choice.output() == Some(Level(0)) {
+            return Narrowed { stays: Vec::new(), ranges: vec![KeyRange::default()] };
+        }
+        let has = |range: &KeyRange| {
+            Ok(above.iter().any(|(_, f)| {
+                let rows = &self.contents[&f.number];
+                let at =
+                    rows.partition_point(|row| range.from.as_deref().is_some_and(|from| &row.to_be_bytes()[..] < from));
+                rows.get(at).is_some_and(|row| range.to.as_deref().is_none_or(|to| &row.to_be_bytes()[..] < to))
+            }))
+        };
+        narrow(base.iter().map(|(_, f)| &***f), self.options.engine.target_file_bytes, has).expect("nothing fails here")
+    }
+
     fn finish(&mut self, choice: &Choice) {
-        let deleted = choice.files();
+        let narrowed = self.narrowed(choice);
+        let mut deleted = choice.files();
+        deleted.retain(|(_, file)| !narrowed.stays.contains(file));
         let is_input = |(level, f): &(Level, &Arc<FileMeta>)| deleted.contains(&(*level, f.number));
         let inputs: Vec<_> = self.version.files().filter(is_input).map(|(_, f)| Arc::clone(f)).collect();
         let added = match choice {
@@ -281,7 +304,7 @@ impl<'o> World<'o> {
             }
             Choice::Merge { output, .. } => {
                 self.report.merges += 1;
-                let files = self.merge(&inputs, *output);
+                let files = self.merge(&inputs, *output, &narrowed.ranges);
                 self.report.compaction_bytes[output.index()] += files.iter().map(|f| f.size).sum::<u64>();
                 files.into_iter().map(|file| (*output, file)).collect()
             }
@@ -289,7 +312,7 @@ impl<'o> World<'o> {
         self.install(VersionEdit { deleted, added, ..VersionEdit::default() });
     }
 
-    fn merge(&mut self, inputs: &[Arc<FileMeta>], output: Level) -> Vec<Arc<FileMeta>> {
+    fn merge(&mut self, inputs: &[Arc<FileMeta>], output: Level, ranges: &[KeyRange]) -> Vec<Arc<FileMeta>> {
         let mut rows: Vec<u32> = Vec::new();
         for file in inputs {
             rows.extend(self.contents.remove(&file.number).unwrap_or_default());
@@ -300,15 +323,22 @@ impl<'o> World<'o> {
         let oldest = inputs.iter().map(|f| f.smallest_seqno.0).min().unwrap_or(0);
         let newest = inputs.iter().map(|f| f.largest_seqno.0).max().unwrap_or(0);
         let below = if output.index() + 1 < LEVEL_COUNT { self.version.level(Level(output.0 + 1)) } else { &[] };
-        let mut cuts = Cuts::new(self.options.engine.target_file_bytes, below.iter().map(|f| &**f));
         let (mut files, mut from) = (Vec::new(), 0);
-        for (at, row) in rows.iter().enumerate() {
-            if cuts.before(&row.to_be_bytes(), (at - from) as u64 * self.options.row_bytes) {
-                files.push(from..at);
-                from = at;
+        for range in ranges {
+            let mut cuts = Cuts::new(self.options.engine.target_file_bytes, below.iter().map(|f| &**f));
+            let end = |row: &u32| range.to.as_deref().is_none_or(|to| &row.to_be_bytes()[..] < to);
+            let to = from + rows[from..].partition_point(end);
+            for at in from..to {
+                if cuts.before(&rows[at].to_be_bytes(), (at - from) as u64 * self.options.row_bytes) {
+                    files.push(from..at);
+                    from = at;
+                }
             }
+            files.push(from..to);
+            from = to;
         }
-        files.push(from..rows.len());
+        assert_eq!(from, rows.len(), "the ranges have all rows");
+        files.retain(|rows| !rows.is_empty());
         files.into_iter().map(|range| self.file(rows[range].to_vec(), (oldest, newest))).collect()
     }
 }

@@ -93,12 +93,12 @@ fn a_failure_of_any_piece_leaves_everything_as_it_was() {
     let mut failures = 0;
     for nth in (1..).step_by(5) {
         world.env.faults().fail_at(nth, FaultKind::Eio);
-        let result = world.engine.lsm().merge_in_pieces(&world.plan(), 4);
+        let result = world.engine.lsm().merge_in_pieces(&world.plan(), vec![KeyRange::default()], 4);
         world.env.faults().clear();
         match result {
             Err(error) => assert_eq!(error.class(), crate::Class::Io, "{error}"),
-            Ok(files) => {
-                for file in files {
+            Ok(merged) => {
+                for file in merged.files {
                     world.engine.lsm().env.remove(&world.engine.lsm().opener.path(file.number)).unwrap();
                 }
                 break;
@@ -148,4 +148,55 @@ fn threads_share_the_pieces_of_a_merge() {
     assert_eq!(check(&view.version), Vec::<String>::new());
     let now: Rows = tree.scan::<&[u8]>(..).unwrap().map(|row| row.unwrap()).collect();
     assert!(now == rows, "rows differ");
+}
+
+#[test]
+fn ranges_are_cut_where_keys_lie_within_them() {
+    let range = |from: &str, to: &str| {
+        let key = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
+        KeyRange { from: key(from), to: key(to) }
+    };
+    let keys = [b"c".to_vec(), b"f".to_vec(), b"k".to_vec()];
+    assert_eq!(cut_ranges(vec![range("", "")], &[]), [range("", "")]);
+    assert_eq!(cut_ranges(vec![range("", "")], &keys[..2]), [range("", "c"), range("c", "f"), range("f", "")]);
+    assert_eq!(
+        cut_ranges(vec![range("", "c"), range("f", "h"), range("i", "")], &keys),
+        [range("", "c"), range("f", "h"), range("i", "k"), range("k", "")],
+        "not at their ends, and not between them"
+    );
+}
+
+#[test]
+fn a_merge_leaves_files_alone_that_it_has_nothing_for() {
+    let engine = Engine::open("/db", small_options(MemoryEnv::new(7))).unwrap();
+    let trees: Vec<_> = ["first", "between", "last"].iter().map(|name| engine.tree(name).unwrap()).collect();
+    let fill = |tree: &Tree, rows: std::ops::Range<u64>, value: u8| {
+        rows.for_each(|at| tree.put(&key(at), &[value; 100]).unwrap());
+    };
+    trees.iter().for_each(|tree| fill(tree, 0..1000, 0));
+    engine.compact().unwrap();
+    let files = || -> Vec<_> {
+        let view = engine.lsm().view_full().unwrap();
+        view.files().map(|(level, file)| (level, file.meta.number, file.meta.size)).collect()
+    };
+    let before = files();
+    fill(&trees[0], 0..10, 1);
+    fill(&trees[2], 1000..1100, 1);
+    trees[2].delete_range(&key(900), &key(950)).unwrap();
+    engine.flush().unwrap();
+    let view = engine.lsm().view_full().unwrap();
+    let inputs: Vec<_> = view.files().map(|(level, file)| (level, Arc::clone(file))).collect();
+    let large = |&&(_, _, size): &&(Level, _, u64)| size >= 8 << 10;
+    let written = engine.lsm().stats().get(Counter::CompactionWriteBytes);
+    engine.lsm().run_merge(&MergePlan { inputs, output: Level(LEVEL_COUNT as u8 - 1), view }, 4).unwrap();
+    let written = engine.lsm().stats().get(Counter::CompactionWriteBytes) - written;
+    let after = files();
+    let kept = before.iter().filter(|file| after.contains(file)).count();
+    assert_eq!(kept, before.iter().filter(large).count() - 2, "one of the first, one of the last tree's is touched");
+    let size: u64 = before.iter().map(|(_, _, size)| size).sum();
+    assert!(kept >= 10 && written < size / 4, "{kept} kept, {written} of {size} bytes written");
+    assert_eq!(check(&engine.lsm().view_full().unwrap().version), Vec::<String>::new());
+    let counts: Vec<_> = trees.iter().map(|tree| tree.scan::<&[u8]>(..).unwrap().count()).collect();
+    assert_eq!(counts, [1000, 1000, 1050]);
+    assert_eq!(trees[0].get(&key(9)).unwrap().unwrap()[0], 1);
 }

@@ -1,0 +1,117 @@
+//! What a merge need not read: files of the output level between whose bounds none of its other inputs has anything.
+//!
+//! The inputs from above have a hull that is often wider than what is in them: a flush has rows of several trees, and the trees
+//! between them were not written to. Files of the output level that lie in such a gap stay as they are, and the merge goes around
+//! them, in ranges of keys. What is in the ranges is decided here; what the inputs have is asked for.
+
+use crate::base::ids::FileNumber;
+use crate::error::Result;
+use crate::format::version_edit::FileMeta;
+use crate::lsm::compaction::pieces::KeyRange;
+
+/// A file stays when it has at least this part of a file's size. Smaller ones are merged, so that small files grow together: a merge that
+/// only appends to a level would leave one more of them each time.
+const STAYS_FROM: u64 = 2;
+
+/// What a merge reads and what it leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// Files of the output level that stay.
+    pub stays: Vec<FileNumber>,
+    /// The keys to merge: ascending, disjoint, and free of keys of the files that stay.
+    pub ranges: Vec<KeyRange>,
+}
+
+/// The keys between a file's bounds.
+fn keys_of(file: &FileMeta) -> KeyRange {
+    let mut behind = file.largest.clone();
+    if !file.largest_exclusive {
+        // The first key behind.
+        behind.push(0);
+    }
+    KeyRange { from: Some(file.smallest.clone()), to: Some(behind) }
+}
+
+/// Goes around those files of the output level, `base` (in key order), that have nothing to do with the merge. `has` says whether one of
+/// the other inputs has an entry, or a part of a range tombstone, in a range. `file_bytes` is the size at which outputs end.
+///
+/// # Errors
+/// Those of `has`.
+pub fn narrow<'f>(
+    base: impl IntoIterator<Item = &'f FileMeta>,
+    file_bytes: u64,
+    mut has: impl FnMut(&KeyRange) -> Result<bool>,
+) -> Result<Narrowed> {
+    let (mut stays, mut ranges) = (Vec::new(), Vec::new());
+    let mut from: Option<Vec<u8>> = None;
+    // Files of the output level that are merged, since `from`.
+    let mut merged = false;
+    for file in base {
+        let keys = keys_of(file);
+        if file.size < file_bytes / STAYS_FROM || has(&keys)? {
+            merged = true;
+            continue;
+        }
+        let gap = KeyRange { from: std::mem::replace(&mut from, keys.to), to: keys.from };
+        if std::mem::take(&mut merged) || has(&gap)? {
+            ranges.push(gap);
+        }
+        stays.push(file.number);
+    }
+    let rest = KeyRange { from, to: None };
+    if stays.is_empty() || merged || has(&rest)? {
+        ranges.push(rest);
+    }
+    Ok(Narrowed { stays, ranges })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::version_edit::samples::file;
+
+    fn text(ranges: &[KeyRange]) -> String {
+        let text = |key: &Option<Vec<u8>>| key.as_ref().map_or(String::new(), |key| key.escape_ascii().to_string());
+        let ranges: Vec<_> = ranges.iter().map(|r| format!("{}..{}", text(&r.from), text(&r.to))).collect();
+        ranges.join(" ")
+    }
+
+    /// Files `b-c`, `f-g`, `m-n` and `q-r` of sizes 4096 times 1, 2, 3 and 2, with keys of other inputs.
+    fn around(keys: &[&str], file_bytes: u64) -> (Vec<u64>, String) {
+        let base = [
+            file(1, b"b", b"c", (1, 2)),
+            file(2, b"f", b"g", (1, 2)),
+            file(3, b"m", b"n", (1, 2)),
+            file(2, b"q", b"r", (1, 2)),
+        ];
+        let is_in = |key: &[u8], range: &KeyRange| {
+            range.from.as_deref().is_none_or(|from| from <= key) && range.to.as_deref().is_none_or(|to| key < to)
+        };
+        let has = |range: &KeyRange| Ok(keys.iter().any(|key| is_in(key.as_bytes(), range)));
+        let narrowed = narrow(&base, file_bytes, has).unwrap();
+        (narrowed.stays.iter().map(|number| number.0).collect(), text(&narrowed.ranges))
+    }
+
+    #[test]
+    fn a_merge_goes_around_files_that_it_does_not_touch() {
+        assert_eq!(around(&["a", "z"], 4096), (vec![1, 2, 3, 2], "..b r\\x00..".into()));
+        assert_eq!(around(&["h"], 4096), (vec![1, 2, 3, 2], "g\\x00..m".into()));
+        assert_eq!(around(&["c", "m"], 4096), (vec![2, 2], "..f g\\x00..q".into()), "bounds are keys of a file");
+        assert_eq!(around(&["d", "na"], 4096), (vec![1, 2, 3, 2], "c\\x00..f n\\x00..q".into()));
+        assert_eq!(around(&["b", "f", "m", "q"], 4096), (vec![], "..".into()), "all are touched");
+    }
+
+    #[test]
+    fn small_files_are_merged_in_any_case() {
+        assert_eq!(around(&["z"], 16 << 10), (vec![2, 3, 2], "..f r\\x00..".into()));
+        assert_eq!(around(&["z"], 1 << 20), (vec![], "..".into()));
+    }
+
+    #[test]
+    fn a_file_that_ends_before_its_last_bound_leaves_that_key_to_the_merge() {
+        let mut base = file(1, b"b", b"c", (1, 2));
+        base.largest_exclusive = true;
+        let narrowed = narrow([&base], 4096, |range| Ok(range.to.is_none())).unwrap();
+        assert_eq!(text(&narrowed.ranges), "c..");
+    }
+}
