@@ -9,9 +9,12 @@ use crate::error::Result;
 use crate::format::version_edit::FileMeta;
 use crate::lsm::compaction::pieces::KeyRange;
 
-/// A file stays when it has at least this part of a file's size. Smaller ones are merged, so that small files grow together: a merge that
-/// only appends to a level would leave one more of them each time.
-const STAYS_FROM: u64 = 2;
+/// Bytes from which on a file stays, when files end at `file_bytes`. Smaller ones are merged, so that small files grow together: a merge
+/// that only appends to a level would leave one more of them each time.
+#[must_use]
+pub const fn stays_from(file_bytes: u64) -> u64 {
+    file_bytes / 2
+}
 
 /// What a merge reads and what it leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub fn narrow<'f>(
     let mut merged = false;
     for file in base {
         let keys = keys_of(file);
-        if file.size < file_bytes / STAYS_FROM || has(&keys)? {
+        if file.size < stays_from(file_bytes) || has(&keys)? {
             merged = true;
             continue;
         }

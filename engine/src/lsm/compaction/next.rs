@@ -159,7 +159,7 @@ impl Lsm {
             Choice::Merge { inputs, output, reason } => {
                 tracing::debug!(%reason, inputs = inputs.len(), bytes = needed, %output, "compaction");
                 let inputs = inputs.into_iter().map(|(level, number)| (level, Arc::clone(&files[&number]))).collect();
-                Plan::Merge(MergePlan { inputs, output, view })
+                Plan::Merge(MergePlan { inputs, output, view, apart: Vec::new() })
             }
             Choice::Move { file, from, to, .. } => Plan::Move { file: Arc::clone(&files[&file]), from, to },
             Choice::Idle | Choice::Drop { .. } => return None,

@@ -229,12 +229,17 @@ impl Lsm {
         if pieces < 2 {
             return Ok(Vec::new());
         }
+        Ok(split_keys(self.stretches(plan)?, pieces))
+    }
+
+    /// The data of all inputs, in stretches.
+    pub(super) fn stretches(&self, plan: &MergePlan) -> Result<Vec<Stretch>> {
         let mut stretches = Vec::new();
         for (_, file) in &plan.inputs {
             let partitions = file.reader(&self.opener)?.partitions()?;
             stretches.extend(partitions.into_iter().map(|(end, bytes)| Stretch { end, bytes }));
         }
-        Ok(split_keys(stretches, pieces))
+        Ok(stretches)
     }
 }
 

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::base::ids::{FileNumber, Level};
+use crate::base::ids::{FileNumber, Level, TreeId};
 use crate::base::key::Trailer;
 use crate::base::limits::LEVEL_COUNT;
 use crate::error::{Error, Result};
 use crate::format::range_del::{RangeTombstone, RangeTombstones};
 use crate::format::version_edit::{FileMeta, VersionEdit};
 use crate::lsm::Lsm;
-use crate::lsm::compaction::cuts::Cuts;
-use crate::lsm::compaction::narrow::{Narrowed, narrow};
+use crate::lsm::compaction::cuts::{Cuts, large_trees};
+use crate::lsm::compaction::narrow::{Narrowed, narrow, stays_from};
 use crate::lsm::compaction::pieces::KeyRange;
 use crate::lsm::install::ManifestClaim;
 use crate::lsm::keeper::Keeper;
@@ -38,6 +38,8 @@ pub struct MergePlan {
     pub output: Level,
     /// The version that was looked at; its deeper levels cannot change under the inputs' keys while those are busy.
     pub view: Arc<View>,
+    /// Trees that share no file of the outputs with others, ascending.
+    pub apart: Vec<TreeId>,
 }
 
 /// What a merge, or a part of it, came to.
@@ -107,11 +109,13 @@ impl Lsm {
         self.install(&claim, edit).map(drop)
     }
 
-    /// The merge without the files of the output level that its other inputs have nothing for, and the keys that are left to merge.
+    /// The merge without the files of the output level that its other inputs have nothing for, and the keys that are left to merge. Trees
+    /// that could fill a file that stays are kept apart.
     fn narrowed(&self, plan: &MergePlan) -> Result<(MergePlan, Vec<KeyRange>)> {
         let (mut base, above): (Vec<_>, Vec<_>) = plan.inputs.iter().partition(|(level, _)| *level == plan.output);
         base.sort_by(|(_, a), (_, b)| a.meta.smallest.cmp(&b.meta.smallest));
-        let all = (plan.clone(), vec![KeyRange::default()]);
+        let apart = large_trees(&self.stretches(plan)?, stays_from(self.options.target_file_bytes));
+        let all = (MergePlan { apart, ..plan.clone() }, vec![KeyRange::default()]);
         // Files that are merged by themselves are to be written anew; those of L0 are not in key order.
         if above.is_empty() || base.is_empty() || plan.output == Level(0) {
             return Ok(all);
@@ -161,7 +165,7 @@ impl Lsm {
         let kept = tombstones.into_iter().filter(needed).collect();
         let mut output = Output::new(self, Priority::Compaction, kept);
         let next_level = plan.view.levels.get(plan.output.index() + 1).map_or(&[][..], Vec::as_slice);
-        let mut cuts = Cuts::new(self.options.target_file_bytes, next_level.iter().map(|f| &*f.meta));
+        let mut cuts = Cuts::new(self.options.target_file_bytes, next_level.iter().map(|f| &*f.meta), &plan.apart);
         let context = ReadContext { cache: &self.cache, opener: &self.opener };
         let mut merge = Merge::new(sources, Direction::Forward, context);
         merge.seek(range.from.as_deref().unwrap_or_default(), Trailer::MAX)?;

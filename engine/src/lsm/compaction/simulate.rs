@@ -325,17 +325,15 @@ impl<'o> World<'o> {
         let below = if output.index() + 1 < LEVEL_COUNT { self.version.level(Level(output.0 + 1)) } else { &[] };
         let (mut files, mut from) = (Vec::new(), 0);
         for range in ranges {
-            let mut cuts = Cuts::new(self.options.engine.target_file_bytes, below.iter().map(|f| &**f));
+            let mut cuts = Cuts::new(self.options.engine.target_file_bytes, below.iter().map(|f| &**f), &[]);
             let end = |row: &u32| range.to.as_deref().is_none_or(|to| &row.to_be_bytes()[..] < to);
             let to = from + rows[from..].partition_point(end);
-            for at in from..to {
-                if cuts.before(&rows[at].to_be_bytes(), (at - from) as u64 * self.options.row_bytes) {
-                    files.push(from..at);
-                    from = at;
+            for (at, row) in rows.iter().enumerate().take(to).skip(from) {
+                if cuts.before(&row.to_be_bytes(), (at - from) as u64 * self.options.row_bytes) {
+                    files.push(std::mem::replace(&mut from, at)..at);
                 }
             }
-            files.push(from..to);
-            from = to;
+            files.push(std::mem::replace(&mut from, to)..to);
         }
         assert_eq!(from, rows.len(), "the ranges have all rows");
         files.retain(|rows| !rows.is_empty());

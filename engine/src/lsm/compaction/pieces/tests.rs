@@ -52,7 +52,7 @@ impl World {
     fn plan(&self) -> Arc<MergePlan> {
         let view = self.engine.lsm().view_full().unwrap();
         let inputs = view.files().map(|(level, file)| (level, Arc::clone(file))).collect();
-        Arc::new(MergePlan { inputs, output: Level(LEVEL_COUNT as u8 - 1), view })
+        Arc::new(MergePlan { inputs, output: Level(LEVEL_COUNT as u8 - 1), view, apart: Vec::new() })
     }
 
     fn check(&self) {
@@ -188,7 +188,10 @@ fn a_merge_leaves_files_alone_that_it_has_nothing_for() {
     let inputs: Vec<_> = view.files().map(|(level, file)| (level, Arc::clone(file))).collect();
     let large = |&&(_, _, size): &&(Level, _, u64)| size >= 8 << 10;
     let written = engine.lsm().stats().get(Counter::CompactionWriteBytes);
-    engine.lsm().run_merge(&MergePlan { inputs, output: Level(LEVEL_COUNT as u8 - 1), view }, 4).unwrap();
+    engine
+        .lsm()
+        .run_merge(&MergePlan { inputs, output: Level(LEVEL_COUNT as u8 - 1), view, apart: Vec::new() }, 4)
+        .unwrap();
     let written = engine.lsm().stats().get(Counter::CompactionWriteBytes) - written;
     let after = files();
     let kept = before.iter().filter(|file| after.contains(file)).count();
