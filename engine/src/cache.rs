@@ -207,6 +207,15 @@ impl BlockCache {
         }
     }
 
+    /// Has the processor fetch what it will need of the block `next`, which has so many bytes, if that is cached, and for finding the block
+    /// `later`: a walk over blocks would wait for memory several times at each of them.
+    #[inline]
+    pub fn prefetch(&self, (next, len): (BlockKey, usize), later: Option<BlockKey>) {
+        let there = self.table.find(BlockHash::of(next), Some);
+        there.into_iter().for_each(|frame| self.frames.prefetch(frame, len));
+        later.into_iter().for_each(|later| self.table.prefetch(BlockHash::of(later)));
+    }
+
     /// The block, pinned; when it is not cached `load` fills a frame with it first. Concurrent callers for one block wait
     /// for a single load. `None` when no frame could be had (all pinned): read the block privately.
     ///

@@ -16,7 +16,7 @@
 use super::BlockKey;
 use crate::mem::lock::FutexLock;
 use crate::mem::region::{Layout, Part, Region};
-use crate::mem::slice::SharedSlice;
+use crate::mem::slice::{SharedSlice, prefetch};
 use crate::mem::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::shared_struct;
 
@@ -101,6 +101,14 @@ impl Table {
             })
         };
         scan(first).or_else(|| scan(second))
+    }
+
+    /// Has the processor fetch what a look for this hash reads first.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: BlockHash) {
+        if let Some(bucket) = self.bucket(hash) {
+            prefetch(bucket.lines(hash).0.as_ptr().cast());
+        }
     }
 
     /// Enters `frame`, unless `is_same` says of a frame that it has the key already.

@@ -6,6 +6,19 @@ use std::ptr::NonNull;
 
 use crate::mem::region::{Part, Region, Shared};
 
+/// Has the processor fetch the cache line at `at`, which will be read soon. Does nothing where there is no way to ask.
+#[inline]
+pub fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint: it changes nothing that a program can see and ends without a fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// The items of a part, without a lookup at each access.
 pub struct SharedSlice<T: Shared> {
     /// Points into `_region`'s mapping, which lives at least as long as this clone of the region.
@@ -26,17 +39,12 @@ impl<T: Shared> SharedSlice<T> {
         Self { items: NonNull::from(region.part(part)), _region: region }
     }
 
-    /// Asks the processor for the item at `index`, which will be read soon. Does nothing where there is no such item or no such way.
+    /// As [`prefetch`], for the item at `index`, if there is one.
     #[inline]
     pub fn prefetch(&self, index: usize) {
-        #[cfg(target_arch = "x86_64")]
         if let Some(item) = self.get(index) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint; it reads nothing, and the pointer is that of a reference.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(item).cast()) };
+            prefetch(std::ptr::from_ref(item).cast());
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = index;
     }
 }
 

@@ -329,16 +329,36 @@ impl<'c> SstIter<'c> {
     /// Corruption, I/O.
     #[inline]
     pub fn next(&mut self, cache: &'c BlockCache) -> Result<()> {
-        match self.block.next() {
-            Ok(true) => Ok(()),
-            moved => self.next_slow(cache, moved),
-        }
+        if self.next_in_block()? { Ok(()) } else { self.next_block(cache) }
     }
 
+    /// To the next entry of the block; false, and at no entry, when there is none: then [`next_block`](Self::next_block) goes on.
+    ///
+    /// # Errors
+    /// Corruption.
+    #[inline]
+    pub fn next_in_block(&mut self) -> Result<bool> {
+        let moved = self.block.next();
+        self.moved(moved)
+    }
+
+    /// To the first entry of the block behind the current one.
+    ///
+    /// # Errors
+    /// Corruption, I/O.
     #[cold]
-    fn next_slow(&mut self, cache: &'c BlockCache, moved: Decoded<bool>) -> Result<()> {
-        self.moved(moved)?;
+    pub fn next_block(&mut self, cache: &'c BlockCache) -> Result<()> {
         if self.loaded.is_none() { Ok(()) } else { self.first_of_next_block(cache) }
+    }
+
+    /// Whether all entries of the current block come before (`key`, `bound`); the index may not know and say no.
+    ///
+    /// # Errors
+    /// Corruption, I/O.
+    pub fn block_is_before(&mut self, cache: &'c BlockCache, key: &[u8], bound: Trailer) -> Result<bool> {
+        let Place { partition, entry, .. } = self.place;
+        // A block's entries are not behind its separator.
+        self.with_index(cache, partition, |index| index.search(key, bound)).map(|first| entry < first)
     }
 
     /// To the entry before. Nowhere when the iterator is at none.
@@ -415,10 +435,16 @@ impl<'c> SstIter<'c> {
 
     /// Loads the block of an index entry; the last one of the partition when `entry` is `None`.
     fn enter(&mut self, cache: &'c BlockCache, partition: usize, entry: Option<usize>, forward: bool) -> Result<()> {
-        let (entry, entries, handle) = self.with_index(cache, partition, |index| {
+        let foresees = forward && !self.mode.is_compaction();
+        let (entry, entries, handle, ahead) = self.with_index(cache, partition, |index| {
             let entry = entry.unwrap_or(index.len().saturating_sub(1));
-            Ok((entry, index.len(), index.handle(entry)?))
+            let ahead = [entry + 1, entry + 2].map(|at| index.handle(at).ok().filter(|_| foresees));
+            Ok((entry, index.len(), index.handle(entry)?, ahead))
         })?;
+        if let [Some(next), later] = ahead {
+            let blocks = &self.reader.blocks;
+            cache.prefetch((blocks.key(&next), next.raw_len as usize), later.map(|later| blocks.key(&later)));
+        }
         self.place = Place { partition, entry, entries };
         self.load(cache, &handle, forward)
     }

@@ -115,13 +115,26 @@ pub(super) fn walk_table<'c>(
     limit: Limit<'_>,
     mut take: impl FnMut(&[u8], Trailer, &[u8]) -> Wish,
 ) -> Result<End> {
+    // Whether no entry of the block can be at the limit. Not asked of the first block: a walk is often short.
+    let mut is_clear = limit.is_none();
     loop {
         match take(iter.key(), iter.trailer(), iter.value()) {
-            Wish::NextKey { passed: SKIPS_MAX.. } => pass_key(iter, context)?,
-            Wish::Next | Wish::NextKey { .. } => iter.next(context.cache)?,
+            Wish::NextKey { passed: SKIPS_MAX.. } => {
+                pass_key(iter, context)?;
+                is_clear = limit.is_none();
+            }
+            Wish::Next | Wish::NextKey { .. } => {
+                if !iter.next_in_block()? {
+                    iter.next_block(context.cache)?;
+                    is_clear = match limit {
+                        Some((key, trailer)) if iter.valid() => iter.block_is_before(context.cache, key, trailer)?,
+                        _ => limit.is_none(),
+                    };
+                }
+            }
             Wish::Stop => return Ok(End::Stopped),
         }
-        if !iter.valid() || !is_before(iter.key(), iter.trailer(), limit) {
+        if !iter.valid() || !(is_clear || is_before(iter.key(), iter.trailer(), limit)) {
             return Ok(End::Passed);
         }
     }
