@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::format::version_edit::FileMeta;
 use crate::lsm::compaction::pieces::KeyRange;
 
-/// Bytes from which on a file stays, when files end at `file_bytes`. Smaller ones are merged, so that small files grow together: a merge
-/// that only appends to a level would leave one more of them each time.
+/// Bytes from which on a file is not small, when files end at `file_bytes`. A small one is merged when something beside it is, so
+/// that small files grow together: a merge that only appends to a level would leave one more of them each time.
 #[must_use]
 pub const fn stays_from(file_bytes: u64) -> u64 {
     file_bytes / 2
@@ -45,26 +45,36 @@ pub fn narrow<'f>(
     file_bytes: u64,
     mut has: impl FnMut(&KeyRange) -> Result<bool>,
 ) -> Result<Narrowed> {
+    let files: Vec<(&FileMeta, KeyRange)> = base.into_iter().map(|file| (file, keys_of(file))).collect();
+    let mut merged = files.iter().map(|(_, keys)| has(keys)).collect::<Result<Vec<_>>>()?;
+    let is_merged = |merged: &[bool], at: Option<usize>| at.and_then(|at| merged.get(at)).is_none_or(|merged| *merged);
+    // Whether there is something before each file, and behind the last. Between two that are merged that does not matter.
+    let mut gaps = vec![true; files.len() + 1];
+    for at in 0..=files.len() {
+        if !is_merged(&merged, at.checked_sub(1)) || !is_merged(&merged, Some(at)) {
+            let from = at.checked_sub(1).and_then(|before| files[before].1.to.clone());
+            gaps[at] = has(&KeyRange { from, to: files.get(at).and_then(|(_, keys)| keys.from.clone()) })?;
+        }
+    }
+    let is_small = |at: usize| files[at].0.size < stays_from(file_bytes);
+    for at in 0..files.len() {
+        let beside = gaps[at] || gaps[at + 1] || (at > 0 && merged[at - 1]);
+        merged[at] |= is_small(at) && beside;
+    }
+    for at in (1..files.len()).rev() {
+        merged[at - 1] |= is_small(at - 1) && merged[at];
+    }
     let (mut stays, mut ranges) = (Vec::new(), Vec::new());
-    let mut from: Option<Vec<u8>> = None;
-    // Files of the output level that are merged, since `from`.
-    let mut merged = false;
-    for file in base {
-        let keys = keys_of(file);
-        if file.size < stays_from(file_bytes) || has(&keys)? {
-            merged = true;
-            continue;
+    let (mut from, mut is_empty) = (None, true);
+    for (at, (file, keys)) in files.into_iter().enumerate() {
+        is_empty &= !gaps[at] && !merged[at];
+        if !merged[at] {
+            let range = KeyRange { from: std::mem::replace(&mut from, keys.to), to: keys.from };
+            ranges.extend((!std::mem::replace(&mut is_empty, true)).then_some(range));
+            stays.push(file.number);
         }
-        let gap = KeyRange { from: std::mem::replace(&mut from, keys.to), to: keys.from };
-        if std::mem::take(&mut merged) || has(&gap)? {
-            ranges.push(gap);
-        }
-        stays.push(file.number);
     }
-    let rest = KeyRange { from, to: None };
-    if stays.is_empty() || merged || has(&rest)? {
-        ranges.push(rest);
-    }
+    ranges.extend((!is_empty || gaps[gaps.len() - 1]).then_some(KeyRange { from, to: None }));
     Ok(Narrowed { stays, ranges })
 }
 
@@ -105,9 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn small_files_are_merged_in_any_case() {
-        assert_eq!(around(&["z"], 16 << 10), (vec![2, 3, 2], "..f r\\x00..".into()));
-        assert_eq!(around(&["z"], 1 << 20), (vec![], "..".into()));
+    fn small_files_are_merged_along_with_what_is_beside_them() {
+        // All but the third are small.
+        assert_eq!(around(&["z"], 20 << 10), (vec![1, 2, 3], "n\\x00..".into()));
+        assert_eq!(around(&["p"], 20 << 10), (vec![1, 2, 3], "n\\x00..".into()));
+        assert_eq!(around(&["a"], 20 << 10), (vec![3, 2], "..m".into()), "so are neighbours of neighbours");
+        assert_eq!(around(&["m"], 20 << 10), (vec![], "..".into()));
+        // Only the first is.
+        assert_eq!(around(&["m"], 16 << 10), (vec![1, 2, 2], "g\\x00..q".into()));
+        assert_eq!(around(&["d"], 16 << 10), (vec![2, 3, 2], "..f".into()));
     }
 
     #[test]
