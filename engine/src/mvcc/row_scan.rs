@@ -164,7 +164,7 @@ impl<S: RowSink> Destination for Into<'_, S> {
     const KEEPS: bool = true;
     const FOLLOWS: Option<Follows> = S::FOLLOWS;
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
         self.0.put(row)
     }
@@ -196,7 +196,7 @@ impl<D: Destination> Chooser for RowChooser<'_, D> {
     const KEEPS: bool = D::KEEPS;
     const FOLLOWS: Option<Follows> = D::FOLLOWS;
 
-    #[inline]
+    #[inline(always)]
     fn choose(&mut self, first: bool, key: &[u8], value: &[u8]) -> Result<Choice> {
         // Most rows by far: everybody sees the newest version, or it was written along with the row before.
         let frozen = |payload| RowVersion { kind: RowKind::Put, number: 0, stamp: None, payload };

@@ -93,7 +93,7 @@ impl Ahead {
 }
 
 impl RowSink for Ahead {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, row: &ScannedRow<'_>) -> Result<()> {
         let Some(root) = Root::from_key(row.key) else { return Ok(()) };
         let tid = Tid { root, number: row.version.number };

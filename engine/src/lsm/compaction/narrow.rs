@@ -47,13 +47,13 @@ pub fn narrow<'f>(
 ) -> Result<Narrowed> {
     let files: Vec<(&FileMeta, KeyRange)> = base.into_iter().map(|file| (file, keys_of(file))).collect();
     let mut merged = files.iter().map(|(_, keys)| has(keys)).collect::<Result<Vec<_>>>()?;
-    let is_merged = |merged: &[bool], at: Option<usize>| at.and_then(|at| merged.get(at)).is_none_or(|merged| *merged);
     // Whether there is something before each file, and behind the last. Between two that are merged that does not matter.
     let mut gaps = vec![true; files.len() + 1];
-    for at in 0..=files.len() {
-        if !is_merged(&merged, at.checked_sub(1)) || !is_merged(&merged, Some(at)) {
-            let from = at.checked_sub(1).and_then(|before| files[before].1.to.clone());
-            gaps[at] = has(&KeyRange { from, to: files.get(at).and_then(|(_, keys)| keys.from.clone()) })?;
+    for (at, gap) in gaps.iter_mut().enumerate() {
+        let (before, behind) = (at.checked_sub(1), (at < files.len()).then_some(at));
+        if before.into_iter().chain(behind).any(|file| !merged[file]) {
+            let from = before.and_then(|file| files[file].1.to.clone());
+            *gap = has(&KeyRange { from, to: behind.and_then(|file| files[file].1.from.clone()) })?;
         }
     }
     let is_small = |at: usize| files[at].0.size < stays_from(file_bytes);
@@ -80,6 +80,8 @@ pub fn narrow<'f>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::format::version_edit::samples::file;
 
@@ -132,5 +134,35 @@ mod tests {
         base.largest_exclusive = true;
         let narrowed = narrow([&base], 4096, |range| Ok(range.to.is_none())).unwrap();
         assert_eq!(text(&narrowed.ranges), "c..");
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_have_every_key_and_none_of_a_file_that_stays(
+            sizes in proptest::collection::vec(1u64..4, 0..12),
+            keys in proptest::collection::btree_set(0u8..130, 0..20),
+        ) {
+            // Files with the keys from 3 to 6, from 13 to 16, and so on.
+            let base = sizes.iter().zip((3u8..).step_by(10)).zip(1..);
+            let base: Vec<_> = base
+                .map(|((size, first), number)| {
+                    FileMeta { size: 4096 * size, ..file(number, &[first], &[first + 3], (1, 2)) }
+                })
+                .collect();
+            let is_in = |key: &[u8], range: &KeyRange| {
+                range.from.as_deref().is_none_or(|from| from <= key) && range.to.as_deref().is_none_or(|to| key < to)
+            };
+            let has = |range: &KeyRange| Ok(keys.iter().any(|key| is_in(&[*key], range)));
+            let Narrowed { stays, ranges } = narrow(&base, 16 << 10, has).unwrap();
+            for file in &base {
+                let is_there = |key: &[u8]| ranges.iter().filter(|range| is_in(key, range)).count();
+                let whole = if stays.contains(&file.number) { 0 } else { 1 };
+                prop_assert_eq!((is_there(&file.smallest), is_there(&file.largest)), (whole, whole));
+            }
+            for key in &keys {
+                prop_assert_eq!(ranges.iter().filter(|range| is_in(&[*key], range)).count(), 1);
+            }
+            prop_assert!(ranges.windows(2).all(|two| two[0].to <= two[1].from), "{:?}", ranges);
+        }
     }
 }
