@@ -42,7 +42,7 @@ pub enum Suite {
     DecodingIsolation,
     /// Logical replication.
     Subscription,
-    /// Our own tests of logical replication, in `pg_regress/own_replication`.
+    /// Our own scripts in Perl, in `pg_regress/own_replication`: logical replication, and transaction ids that go round.
     OwnReplication,
 }
 
