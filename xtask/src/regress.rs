@@ -46,7 +46,7 @@ enum SuiteName {
     DecodingIsolation,
     /// Logical replication.
     Subscription,
-    /// Our own tests of logical replication.
+    /// Our own scripts: logical replication, and transaction ids that go round.
     OwnReplication,
 }
 
