@@ -107,7 +107,7 @@ impl Table {
     #[inline]
     pub(super) fn prefetch(&self, hash: BlockHash) {
         if let Some(bucket) = self.bucket(hash) {
-            prefetch(bucket.lines(hash).0.as_ptr().cast());
+            prefetch(bucket.lines(hash).0.as_ptr());
         }
     }
 

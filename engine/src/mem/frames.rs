@@ -109,8 +109,8 @@ impl Frames {
     /// Has the processor fetch what a reader of the frame reads first, when its content has `len` bytes: their start and their end.
     #[inline]
     pub fn prefetch(&self, frame: u32, len: usize) {
-        if (frame as usize) < self.count() {
-            self.metas.prefetch(frame as usize);
+        if let Some(meta) = self.metas.get(frame as usize) {
+            prefetch(meta);
             let start = self.start(frame).as_ptr();
             (0..PREFETCH_LINES).for_each(|line| prefetch(start.wrapping_add(64 * line)));
             prefetch(start.wrapping_add(len.saturating_sub(1)));

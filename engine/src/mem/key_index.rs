@@ -15,7 +15,7 @@
 //! 5. A process that dies before it adds an entry has not published it.
 
 use super::region::{Layout, Part, Region};
-use super::slice::SharedSlice;
+use super::slice::{SharedSlice, prefetch};
 use super::sync::{AtomicU32, Ordering};
 use crate::shared_struct;
 
@@ -83,19 +83,14 @@ impl KeyIndex {
     }
 
     #[inline]
-    fn bucket_at(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
-    }
-
-    #[inline]
     fn bucket(&self, hash: u64) -> &Bucket {
-        &self.buckets[self.bucket_at(hash)]
+        &self.buckets[(((hash >> 32) * self.buckets.len() as u64) >> 32) as usize]
     }
 
     /// Has the processor fetch what a look at keys with this hash will read first.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        self.buckets.prefetch(self.bucket_at(hash));
+        prefetch(self.bucket(hash));
     }
 
     /// The place in `slot`, if its tag is that of `hash`.

@@ -8,7 +8,7 @@ use crate::mem::region::{Part, Region, Shared};
 
 /// Has the processor fetch the cache line at `at`, which will be read soon. Does nothing where there is no way to ask.
 #[inline]
-pub fn prefetch(at: *const u8) {
+pub fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -37,14 +37,6 @@ impl<T: Shared> SharedSlice<T> {
     pub fn new(region: &Region, part: Part<T>) -> Self {
         let region = region.clone();
         Self { items: NonNull::from(region.part(part)), _region: region }
-    }
-
-    /// As [`prefetch`], for the item at `index`, if there is one.
-    #[inline]
-    pub fn prefetch(&self, index: usize) {
-        if let Some(item) = self.get(index) {
-            prefetch(std::ptr::from_ref(item).cast());
-        }
     }
 }
 

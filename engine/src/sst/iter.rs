@@ -438,7 +438,7 @@ impl<'c> SstIter<'c> {
         let foresees = forward && !self.mode.is_compaction();
         let (entry, entries, handle, ahead) = self.with_index(cache, partition, |index| {
             let entry = entry.unwrap_or(index.len().saturating_sub(1));
-            let ahead = [entry + 1, entry + 2].map(|at| index.handle(at).ok().filter(|_| foresees));
+            let ahead = [entry + 1, entry + 2].map(|at| if foresees { index.handle(at).ok() } else { None });
             Ok((entry, index.len(), index.handle(entry)?, ahead))
         })?;
         if let [Some(next), later] = ahead {

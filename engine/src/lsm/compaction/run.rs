@@ -126,14 +126,12 @@ impl Lsm {
         }
         let has = |range: &KeyRange| {
             for (meta, iter) in sources.iter_mut().filter(|(meta, _)| meta.overlaps_range(range.bounds())) {
-                if meta.range_deletes > 0 {
-                    let list = iter.reader().range_tombstones().list();
-                    if list.iter().any(|tombstone| range.clip(tombstone).is_some()) {
-                        return Ok(true);
-                    }
+                let (from, to) = (range.from.as_deref().unwrap_or_default(), range.to.as_deref());
+                if meta.range_deletes > 0 && iter.reader().range_tombstones().overlaps(from, to) {
+                    return Ok(true);
                 }
-                iter.seek(&self.cache, range.from.as_deref().unwrap_or_default(), Trailer::MAX)?;
-                if iter.valid() && range.to.as_deref().is_none_or(|to| iter.key() < to) {
+                iter.seek(&self.cache, from, Trailer::MAX)?;
+                if iter.valid() && to.is_none_or(|to| iter.key() < to) {
                     return Ok(true);
                 }
             }
